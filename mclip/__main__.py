@@ -1,0 +1,3 @@
+from mclip.cli import main
+
+main()

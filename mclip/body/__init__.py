@@ -1,0 +1,1 @@
+"""The body: the free one mclip ships, SMPL files the user owns, and skinning."""

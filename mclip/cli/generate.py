@@ -1,0 +1,97 @@
+"""mclip generate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mclip.runtime.prompts import Job
+    from mclip.runtime.tasks import Generated
+
+
+def generate(
+    text: Annotated[list[str] | None, typer.Argument(help="What the motion should show; several make several.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="File (.npz, .bvh), or folder for several. [default: named by the prompt]"),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Prompts, one a line or JSONL with text, seconds, out; - is stdin.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length. [default: what the pack was trained for]")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the pack's]")] = None,
+    pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files mclip generate did not make.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make motions from text.
+
+    Example: mclip generate "couch" -o sit.npz
+    """
+    from mclip.console import emit, err, progress
+    from mclip.formats import save
+    from mclip.runtime import prompts, tasks
+    from mclip.runtime.engine import Engine
+
+    jobs = _jobs(text or [], file, seconds)
+    planned = prompts.plan(jobs, out, folder=file is not None or len(jobs) > 1)
+    paths = [path for _, path in planned]
+    prompts.check_outputs(paths, force=force)
+    engine = Engine.open(pack, device)
+    made = tasks.generate(engine, [prompt for prompt, _ in planned], fps=fps)
+    results = []
+    with progress("generate", len(planned)) as bar:
+        for path, item in zip(paths, made, strict=True):
+            save(path, item.motion)
+            prior = engine.manifest.prior
+            if item.match and prior and item.match.score < prior.confident:
+                err(prompts.low_confidence(item.prompt.text, item.match.caption, item.match.score))
+            results.append(_summary(path, item))
+            bar.advance()
+    emit(
+        {"motions": results, "pack": {"name": engine.manifest.name, "sha256": engine.pack.digest}},
+        as_json=as_json,
+        text="\n".join(f"{item['path']}: {item['frames']} frames at {item['fps']:g} fps" for item in results),
+    )
+
+
+def _jobs(texts: list[str], file: str | None, seconds: float | None) -> list[Job]:
+    import sys
+    from dataclasses import replace
+
+    from mclip.errors import UsageError
+    from mclip.runtime.prompts import MAX_PROMPT_BYTES, Job, read_prompts
+    from mclip.runtime.tasks import Prompt
+
+    if bool(texts) == (file is not None):
+        raise UsageError(
+            "give prompts or --file, not both" if texts else "nothing to generate", 'mclip generate "a person waves"'
+        )
+    if file is None:
+        return [Job(Prompt(text, seconds)) for text in texts]
+    if file == "-":
+        content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
+    else:
+        try:
+            with Path(file).open("rb") as opened:
+                content = opened.read(MAX_PROMPT_BYTES + 1)
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
+    jobs = read_prompts(content, "stdin" if file == "-" else file)
+    return [replace(job, prompt=replace(job.prompt, seconds=job.prompt.seconds or seconds)) for job in jobs]
+
+
+def _summary(path: Path, item: Generated) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "path": str(path),
+        "text": item.prompt.text,
+        "frames": len(item.motion),
+        "fps": item.motion.fps,
+    }
+    if item.match:
+        summary |= {"confidence": round(item.match.score, 4), "nearest": item.match.caption}
+    return summary

@@ -1,0 +1,118 @@
+"""mclip preprocess: a folder of motion files into one HDF5 store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mclip.data.preprocess import Report
+
+# Reasons and paths shown of each kind; --json has them all.
+SHOWN_REASONS, SHOWN_PATHS = 10, 3
+
+
+def preprocess(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with .npz (AMASS), .bvh, .amc or .glb files.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The store. [default: DIR.h5]")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Captions: CSV or JSONL with path, caption and, if known, start, end, label, split."),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second of the store.")] = 30.0,
+    rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. [default: one per processor]")] = None,
+    val: Annotated[float, typer.Option(help="Part of the recordings kept for validation.")] = 0.05,
+    test: Annotated[float, typer.Option(help="Part of the recordings kept for testing.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Chooses which recordings those are.")] = 0,
+    frames: Annotated[bool, typer.Option("--frames/--no-frames", help="Draw the middle frame of each 60.")] = True,
+    renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
+    size: Annotated[int, typer.Option(help="Pixels on each side of a picture.")] = 224,
+    body: Annotated[Path | None, typer.Option(help="SMPL body to draw, .npz or .pkl. [default: the free body]")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a folder of motion files into one store for training.
+
+    Can be interrupted and started again: what was finished is kept.
+    """
+    from mclip.console import emit, err
+    from mclip.data import preprocess as run
+    from mclip.data.images import Drawing
+
+    report = run.preprocess(
+        folder,
+        output or _beside(folder),
+        fps=fps,
+        labels=labels,
+        rig=rig,
+        workers=workers,
+        val=val,
+        test=test,
+        seed=seed,
+        drawing=Drawing(renderer=renderer, size=size, body=body) if frames else None,
+        force=force,
+    )
+    for line in (*_skipped_lines(report.skipped), *report.notes):
+        err(line)
+    emit(_summary(report), as_json=as_json, text=_text(report))
+    if strict and report.skipped:
+        raise typer.Exit(4)
+
+
+def _beside(folder: Path) -> Path:
+    """The folder's name with .h5, beside it."""
+    whole = folder.resolve()
+    return whole.with_name((whole.name or "motions") + ".h5")
+
+
+def _text(report: Report) -> str:
+    from mclip.console import duration
+
+    splits = ", ".join(f"{number} {name}" for name, number in report.splits.items())
+    images = f", {report.images} images" if report.images else ""
+    state = "" if report.done else "  (was complete already)"
+    return (
+        f"{report.output}: {report.motions} motions ({splits}), {duration(report.seconds)}, "
+        f"{report.captions} captions{images}, {len(report.skipped)} files skipped{state}"
+    )
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    return {
+        "output": str(report.output),
+        "done": report.done,
+        "files": report.files,
+        "reused": report.reused,
+        "motions": report.motions,
+        "frames": report.frames,
+        "seconds": round(report.seconds, 3),
+        "captions": report.captions,
+        "texts": report.texts,
+        "images": report.images,
+        "splits": dict(report.splits),
+        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "notes": list(report.notes),
+    }
+
+
+def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """Skipped files grouped by reason; reasons that differ in numbers only are one."""
+    import re
+
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for path, reason in skipped:
+        groups[re.sub(r"\d+(\.\d+)?", "0", reason)].append((path, reason))
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    lines = []
+    for group in ordered[:SHOWN_REASONS]:
+        more = f", ... ({len(group)})" if len(group) > SHOWN_PATHS else ""
+        lines.append(f"skipped: {group[0][1]}: {', '.join(path for path, _ in group[:SHOWN_PATHS])}{more}")
+    if len(ordered) > SHOWN_REASONS:
+        lines.append(f"skipped: {sum(map(len, ordered[SHOWN_REASONS:]))} more for other reasons; --json lists them all")
+    return lines

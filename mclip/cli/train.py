@@ -1,0 +1,45 @@
+"""mclip train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/mini/recipe.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run directory; runs/NAME, by the recipe's name, if not given.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="HDF5 file, instead of the recipe's data.store.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop at this step; start again to go on.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all cores if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train a model. Started again, it goes on from the last checkpoint.
+
+    Example: mclip train recipes/mini/recipe.toml
+    """
+    from dataclasses import replace
+
+    from mclip import console
+    from mclip.cli import need
+    from mclip.recipe import load_recipe
+
+    settings = load_recipe(recipe)
+    if store is not None:
+        settings = replace(settings, data=replace(settings.data, store=str(store)))
+    with need("train"):
+        import torch
+
+        from mclip.train.loop import train as run_training
+    if threads is not None:
+        torch.set_num_threads(threads)
+    report = run_training(settings, out or Path("runs") / settings.name, stop_at=steps)
+    console.emit(
+        {"run": str(report.run), "steps": report.steps, "seconds": report.seconds, "metrics": report.metrics},
+        as_json=as_json,
+        text=f"{report.run}: {report.steps} steps in {console.duration(report.seconds)}",
+    )

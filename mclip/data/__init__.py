@@ -1,0 +1,1 @@
+"""Motion files and captions into one store, and batches out of it."""

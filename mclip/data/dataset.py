@@ -1,0 +1,266 @@
+"""Windows of motions with their captions, drawn batch by batch.
+
+A batch is a pure function of the recipe's seed and the step, so a resumed run sees what an uninterrupted one would
+have, and there is no loader state to save. Gathering is vectorised over the batch; the store lies in memory.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip.data.labels import swap_left_right
+from mclip.data.store import MotionStore
+from mclip.errors import DataError
+from mclip.geometry import rot6d_to_matrix
+from mclip.recipe import DataConfig
+from mclip.runtime.representation import mirror_features, to_features
+from mclip.skeleton.smpl import forward_kinematics
+
+# The exemplar of a label is chosen among this many windows; medoids cost their square.
+_EXEMPLAR_CANDIDATES = 32
+# Between "action" and "style" in a label.
+STYLE_SEPARATOR = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of one motion with one label and its captions.
+
+    start, stop: frames within the store; texts: rows of the store's texts, and `mirrored` those of the mirrored motion.
+    """
+
+    start: int
+    stop: int
+    label: int
+    texts: NDArray[np.int32]
+    mirrored: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one training step needs, as numpy arrays.
+
+    features (B, T, 25, 6) float32, mask (B, T) bool, text (B, W) unit embeddings, label (B,) int64.
+    The first E rows are also used to learn decoding from text: exemplar (E, T, 25, 6) and exemplar_mask (E, T) are the
+    exemplars of their labels; other_text (E, W), other (E, T, 25, 6) and other_mask (E, T) an embedding and the exemplar
+    of another style of the same action; has_other (E,) is false where the action has one style only.
+    """
+
+    features: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    text: NDArray[np.float32]
+    label: NDArray[np.int64]
+    exemplar: NDArray[np.float32]
+    exemplar_mask: NDArray[np.bool_]
+    other_text: NDArray[np.float32]
+    other: NDArray[np.float32]
+    other_mask: NDArray[np.bool_]
+    has_other: NDArray[np.bool_]
+
+
+def spans_of(store: MotionStore, split: str, exclude: tuple[str, ...] = (), min_frames: int = 1) -> list[Span]:
+    """All labelled spans of a split with at least `min_frames` frames, in the store's order.
+
+    Raises DataError when there are none, or when `exclude` names a source the store does not have.
+    """
+    unknown = sorted(set(exclude) - set(store.source))
+    if unknown:
+        raise DataError(
+            f"data.exclude names {', '.join(unknown)}, which the store does not have",
+            f"its sources are {', '.join(sorted(set(store.source)))}",
+        )
+    grouped: dict[tuple[int, int, int, int], list[int]] = defaultdict(list)
+    captions = store.captions
+    for row, motion in enumerate(captions.motion):
+        if store.split[motion] == split and store.source[motion] not in exclude:
+            key = (int(motion), int(captions.start[row]), int(captions.stop[row]), int(captions.label[row]))
+            grouped[key].append(row)
+    spans = [
+        Span(
+            start=int(store.offsets[motion]) + start,
+            stop=int(store.offsets[motion]) + stop,
+            label=label,
+            texts=captions.text[rows],
+            mirrored=captions.mirrored[rows],
+        )
+        for (motion, start, stop, label), rows in grouped.items()
+        if stop - start >= min_frames
+    ]
+    if not spans:
+        raise DataError(
+            f"the store has no captioned motion of {min_frames} frames or more in split {split!r}",
+            "check the labels given to mclip preprocess, and data.min_window of the recipe",
+        )
+    return spans
+
+
+def gather(
+    store: MotionStore, start: NDArray[np.int64], stop: NDArray[np.int64], length: int, speed: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Windows of `length` frames from store frames start (B,) on, at speeds (B,), ending before stop (B,).
+
+    Returns features (B, length, 25, 6), zero where padded, and mask (B, length).
+    """
+    at = start[:, None] + np.arange(length) * speed[:, None]  # (B, T) in store frames
+    last = (stop - 1)[:, None]
+    mask = at <= last + 1e-6
+    at = np.minimum(at, last)
+    low = at.astype(np.int64)
+    if np.array_equal(low, at):
+        rotations, transl = store.rotations[low], store.transl[low]
+    else:
+        high, fraction = np.minimum(low + 1, last), (at - low).astype(np.float32)[..., None]
+        # Neighbouring frames are a few degrees apart: a straight line in 6D, made orthonormal again, is an arc to
+        # a thousandth of a degree.
+        rotations = _lerp(store.rotations[low], store.rotations[high], fraction[..., None])
+        rotations = rot6d_to_matrix(rotations)[..., :2, :].reshape(rotations.shape)
+        transl = _lerp(store.transl[low], store.transl[high], fraction)
+    features = to_features(rotations, transl)
+    features[~mask] = 0.0
+    return features, mask
+
+
+def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
+    return low + fraction * (high - low)
+
+
+class WindowSampler:
+    """Draws training batches from a split of a store whose texts have been embedded.
+
+    Labels with left and right in them have a mirrored twin: a mirrored "turn left" counts as "turn right".
+    """
+
+    def __init__(
+        self,
+        store: MotionStore,
+        config: DataConfig,
+        embeddings: NDArray[np.float32],
+        *,
+        seed: int,
+        split: str = "train",
+    ) -> None:
+        self.store, self.config, self.embeddings, self.seed = store, config, embeddings, seed
+        self.spans = spans_of(store, split, config.exclude, config.min_window)
+        self.labels = list(store.labels)
+        self._mirrored_label = self._mirror_labels()
+        self._spans_of_label: dict[int, list[int]] = defaultdict(list)
+        for index, span in enumerate(self.spans):
+            self._spans_of_label[span.label].append(index)
+        self._drawn = np.array(sorted(self._spans_of_label))
+        frames = np.array([sum(self.spans[i].stop - self.spans[i].start for i in self._spans_of_label[label])
+                           for label in self._drawn], np.float64)  # fmt: skip
+        weight = frames**config.balance
+        self._weight = weight / weight.sum()
+        self._texts_of_label = self._texts()
+        self._exemplars = {label: self._exemplar(label) for label in self._drawn.tolist()}
+        self._siblings = self._styles()
+
+    def batch(self, step: int, size: int, text_size: int) -> Batch:
+        """The batch of a step: `size` windows, the first `text_size` of them with exemplars."""
+        random = np.random.default_rng([self.seed, step])
+        config, length = self.config, self.config.window
+        labels = random.choice(self._drawn, size, p=self._weight)
+        spans = [self.spans[random.choice(self._spans_of_label[label])] for label in labels.tolist()]
+        speed = (
+            random.uniform(*config.speed, size) if config.speed[0] < config.speed[1] else np.full(size, config.speed[0])
+        )
+        slack = np.array([span.stop - span.start for span in spans]) - np.ceil((length - 1) * speed) - 1
+        start = np.array([span.start for span in spans]) + np.floor(random.random(size) * (np.maximum(slack, 0) + 1))
+        stop = np.array([span.stop for span in spans])
+        features, mask = gather(self.store, start.astype(np.int64), stop, length, speed)
+        mirror = random.random(size) < config.mirror
+        features[mirror] = mirror_features(features[mirror])
+        pick = random.random(size)
+        text = np.array([_pick(s.mirrored if m else s.texts, p) for s, m, p in zip(spans, mirror, pick, strict=True)])
+        labels = np.where(mirror, self._mirrored_label[labels], labels)
+        exemplars = [self._exemplar_of(label) for label in labels[:text_size].tolist()]
+        others = [self._another(label, random) for label in labels[:text_size].tolist()]
+        other_exemplars = [self._exemplar_of(label) for label in others]
+        other_text = np.array([_pick(self._texts_of_label[label], random.random()) for label in others], np.int64)
+        empty = np.zeros((0, length, 25, 6), np.float32), np.zeros((0, length), bool)
+        return Batch(
+            features=features,
+            mask=mask,
+            text=self.embeddings[text],
+            label=labels.astype(np.int64),
+            exemplar=np.stack([e[0] for e in exemplars]) if exemplars else empty[0],
+            exemplar_mask=np.stack([e[1] for e in exemplars]) if exemplars else empty[1],
+            other_text=self.embeddings[other_text],
+            other=np.stack([e[0] for e in other_exemplars]) if exemplars else empty[0],
+            other_mask=np.stack([e[1] for e in other_exemplars]) if exemplars else empty[1],
+            has_other=np.array(others, np.int64) != labels[:text_size],
+        )
+
+    def _mirror_labels(self) -> NDArray[np.int64]:
+        """(M,) for every label the label of its mirrored motion; twins the store does not have are added."""
+        index = {name: row for row, name in enumerate(self.labels)}
+        result = []
+        for name in list(self.labels):
+            swapped = swap_left_right(name)
+            if swapped not in index:
+                index[swapped] = len(self.labels)
+                self.labels.append(swapped)
+            result.append(index[swapped])
+        result += [index[swap_left_right(name)] for name in self.labels[len(result) :]]
+        return np.array(result, np.int64)
+
+    def _texts(self) -> dict[int, NDArray[np.int32]]:
+        """All captions of every label, mirrored twins included."""
+        texts: dict[int, set[int]] = defaultdict(set)
+        for span in self.spans:
+            texts[span.label].update(span.texts.tolist())
+            texts[int(self._mirrored_label[span.label])].update(span.mirrored.tolist())
+        return {label: np.array(sorted(rows), np.int32) for label, rows in texts.items()}
+
+    def _exemplar(self, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The medoid of a label's windows that begin where their spans begin (half of them: later, in long ones).
+
+        One fixed target per label keeps text decoding from averaging over phases. Distance: joint positions.
+        """
+        length = self.config.window
+        starts: list[tuple[int, int, int]] = []
+        for index in self._spans_of_label[label]:
+            span = self.spans[index]
+            starts.append((-min(span.stop - span.start, length), span.start, span.stop))
+            middle = (span.start + span.stop - length) // 2
+            if middle > span.start:
+                starts.append((-length, middle, span.stop))
+        starts.sort(key=lambda item: item[0])  # whole windows first
+        longest = [item for item in starts if item[0] == starts[0][0]]
+        chosen = longest[:: max(1, -(-len(longest) // _EXEMPLAR_CANDIDATES))]
+        start, stop = np.array([c[1] for c in chosen]), np.array([c[2] for c in chosen])
+        features, mask = gather(self.store, start, stop, length, np.ones(len(chosen)))
+        if len(chosen) == 1:
+            return features[0], mask[0]
+        thin = features[:, :: max(1, length // 20)]
+        _, joints = forward_kinematics(rot6d_to_matrix(thin[..., :24, :]), thin[..., 24, :3])
+        flat = joints.reshape(len(chosen), -1)
+        distance = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(1)
+        best = int(np.argmin(distance))
+        return features[best], mask[best]
+
+    def _exemplar_of(self, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        if label in self._exemplars:
+            return self._exemplars[label]
+        features, mask = self._exemplars[int(self._mirrored_label[label])]
+        return mirror_features(features), mask
+
+    def _styles(self) -> dict[int, list[int]]:
+        """For every label the other labels of the same action ("walk/angry" and "walk/old")."""
+        actions: dict[str, list[int]] = defaultdict(list)
+        for label in sorted(self._texts_of_label):
+            if STYLE_SEPARATOR in self.labels[label]:
+                actions[self.labels[label].split(STYLE_SEPARATOR)[0]].append(label)
+        return {label: [other for other in group if other != label] for group in actions.values() for label in group}
+
+    def _another(self, label: int, random: np.random.Generator) -> int:
+        siblings = self._siblings.get(label)
+        return int(random.choice(siblings)) if siblings else label
+
+
+def _pick(rows: NDArray[np.int32], fraction: float) -> int:
+    return int(rows[int(fraction * len(rows))])

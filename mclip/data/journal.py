@@ -1,0 +1,182 @@
+"""Finished work beside an unfinished output: `<output>.partial/` holds one entry per source file, and a lock.
+
+An entry is an .npz without that suffix, named by a digest of everything its content depends on, and written atomically:
+one that is there is whole and right, whichever run wrote it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mclip.data.sources import Take
+from mclip.errors import UsageError
+from mclip.files import atomic_path
+
+SUFFIX = ".partial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What became of one source file.
+
+    file    the entry's file, or None if nothing was kept (the file could not even be read to the end)
+    sha256  of the source file, "" if it could not be read
+    reason  why it was skipped, "" if it was not
+    takes   (name, frames) of its motions
+    reused  whether an earlier run made it
+    """
+
+    path: str
+    sha256: str
+    file: Path | None = None
+    reason: str = ""
+    takes: tuple[tuple[str, int], ...] = ()
+    reused: bool = False
+
+
+def digest(*parts: object) -> str:
+    """A name for what depends on `parts` and on nothing else."""
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=True, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def write_entry(file: Path, path: str, sha256: str, *, takes: Sequence[Take] = (), reason: str = "") -> Entry:
+    """Keep a file's motions, or the reason why it has none."""
+    lengths = tuple((take.name, len(take.rotations)) for take in takes)
+    meta = {"path": path, "sha256": sha256, "reason": reason, "takes": lengths, "genders": [t.gender for t in takes]}
+    arrays: dict[str, Any] = {"meta": np.array(json.dumps(meta))}
+    for number, take in enumerate(takes):
+        arrays |= {
+            f"rotations{number}": take.rotations,
+            f"transl{number}": take.transl,
+            f"betas{number}": take.betas,
+            f"frames{number}": np.array([frame for frame, _ in take.images], np.int32),
+            f"sizes{number}": np.array([len(image) for _, image in take.images], np.int64),
+            f"images{number}": np.frombuffer(b"".join(image for _, image in take.images), np.uint8),
+        }
+    with atomic_path(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+    return Entry(path=path, sha256=sha256, file=file, reason=reason, takes=lengths)
+
+
+def read_entry(file: Path) -> Entry | None:
+    """The entry, or None if there is none or it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            meta = json.loads(str(arrays["meta"]))
+        return Entry(
+            path=meta["path"],
+            sha256=meta["sha256"],
+            file=file,
+            reason=meta["reason"],
+            takes=tuple((str(name), int(frames)) for name, frames in meta["takes"]),
+            reused=True,
+        )
+    except Exception:
+        # Written atomically, so only a failing disk gets here; numpy and zipfile have a dozen words for that.
+        return None
+
+
+def read_entry_takes(entry: Entry) -> Iterator[Take]:
+    """The motions of an entry, one after another."""
+    if entry.file is None:
+        return
+    with np.load(entry.file, allow_pickle=False) as arrays:
+        genders = json.loads(str(arrays["meta"]))["genders"]
+        for number, (name, _) in enumerate(entry.takes):
+            data, stops = arrays[f"images{number}"].tobytes(), np.cumsum(arrays[f"sizes{number}"]).tolist()
+            images = [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+            yield Take(
+                name=name,
+                rotations=arrays[f"rotations{number}"],
+                transl=arrays[f"transl{number}"],
+                betas=arrays[f"betas{number}"],
+                gender=genders[number],
+                images=tuple(zip(arrays[f"frames{number}"].tolist(), images, strict=True)),
+            )
+
+
+class Journal:
+    """The locked folder of entries of one output; made by `open_journal`."""
+
+    def __init__(self, folder: Path, lock: IO[bytes]) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    def has_entries(self) -> bool:
+        """Whether anything was kept."""
+        return any(file.name != "lock" for file in self.folder.iterdir())
+
+    def remove(self) -> None:
+        """Take the folder away: the output is whole."""
+        for file in self.folder.iterdir():
+            if file.name != "lock":
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        # While still locked where the system allows it, so that no other run can lock a file that is going away.
+        with contextlib.suppress(OSError):
+            (self.folder / "lock").unlink()
+        self._lock.close()
+        with contextlib.suppress(OSError):
+            (self.folder / "lock").unlink(missing_ok=True)
+            self.folder.rmdir()
+
+
+@contextlib.contextmanager
+def open_journal(output: Path) -> Iterator[Journal]:
+    """Open the journal of `output` for this process alone.
+
+    The lock goes with the process, however that ends. Raises UsageError when another process holds it or the place
+    cannot be written.
+    """
+    folder = output.with_name(output.name + SUFFIX)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder / "lock")
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot write there ({error.strerror or error})", "choose another place with -o"
+        ) from None
+    if lock is None:
+        raise UsageError(f"{output}: another mclip preprocess is writing it", "wait for it, or choose another -o")
+    journal = Journal(folder, lock)
+    try:
+        yield journal
+    finally:
+        if not lock.closed and not journal.has_entries():
+            journal.remove()
+        lock.close()
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """The open, locked file, or None if another process has it."""
+    file = path.open("ab")
+    try:
+        _lock_file(file)
+        # Another run may have removed the file between our opening and our locking it.
+        mine, there = os.fstat(file.fileno()), path.stat()
+        if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
+            return file
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        pass
+    file.close()
+    return None
+
+
+def _lock_file(file: IO[bytes]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    else:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,454 @@
+"""The store: every motion of a folder at one frame rate, with captions, splits and rendered frames, in one HDF5 file.
+
+Schema 1. N motions, F frames in all, C captions, K texts, M labels, P images, S skipped files.
+
+Attributes of the root group
+    schema            int     1; a reader MUST refuse any other number
+    fps               float   frames per second of every motion
+    created_by        str     such as "mclip 0.1.0 preprocess"
+    options           str     JSON: what the store was made with
+    body              str     the body in the images, "" without images
+    renderer, camera  str     how the images were made, "" without images
+
+Datasets
+    rotations (F, 24, 6) float32   local joint rotations, 6D (mclip.geometry); joint 0 is the root in the world
+    transl    (F, 3)     float32   metres, Z up; the pelvis lies at transl + rest_joints[0]
+    offsets   (N+1,)     int64     motion i is frames offsets[i] to offsets[i+1] (exclusive); every motion has a frame
+    path      (N,)       str       source file, relative to the folder, with "/"; "x.glb#Take" for one of several
+    sha256    (N,)       str       of the source file's bytes, 64 hex digits
+    source    (N,)       str       first folder of the path, "" if it has none
+    split     (N,)       uint8     0 train, 1 val, 2 test; the attribute `names` lists them
+    betas     (N, 10)    float32   SMPL shape
+    gender    (N,)       str       neutral, female or male
+    texts     (K,)       str       all captions and their mirror images, each once
+    labels    (M,)       str       all action classes, each once
+    captions/motion, captions/start, captions/stop     (C,) int32   frames start to stop (exclusive) of a motion
+    captions/text, captions/mirrored                   (C,) int32   indices into texts; `mirrored` has left and right
+                                                                    exchanged and is equal to `text` if there is neither
+    captions/label                                     (C,) int32   index into labels
+    skipped/path, skipped/sha256, skipped/reason       (S,) str     files that could not be used, and why
+
+Datasets that MAY be missing
+    embeddings/<text space>  (K, W) float32   unit-length embeddings of texts
+    frames/data              (bytes,) uint8   images, one after another, each a WebP file
+    frames/offsets           (P+1,)   int64   image p is bytes offsets[p] to offsets[p+1]
+    frames/motion, frames/frame  (P,) int32   the motion, and the frame of it, that an image shows
+
+Every dataset MUST be contiguous and uncompressed (a window is then one read, or none when memory-mapped), and lie in
+the file itself: links, virtual datasets and external storage are refused. Strings are UTF-8 of fixed length, padded
+with NUL. Other attributes and datasets MAY be there and are ignored. A writer MUST replace the file atomically.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip import __version__
+from mclip.errors import DataError
+from mclip.files import atomic_path
+from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
+from mclip.motion import GENDERS, Motion
+
+SCHEMA = 1
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+FEATURES = (24, 6)
+# A text space's name is the name of a dataset: "/" or "." would reach elsewhere.
+SPACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Captions:
+    """What is said about which frames; all fields (C,) int32, see the module docstring."""
+
+    motion: NDArray[np.int32]
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    text: NDArray[np.int32]
+    mirrored: NDArray[np.int32]
+    label: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """The number of captions C."""
+        return len(self.motion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frames:
+    """Rendered images; the bytes stay in the file until asked for."""
+
+    store: Path
+    offsets: NDArray[np.int64]
+    motion: NDArray[np.int32]
+    frame: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """The number of images P."""
+        return len(self.motion)
+
+    def read(self, indices: Sequence[int]) -> list[bytes]:
+        """The encoded images of these indices, in their order."""
+        with _open(self.store) as file:
+            data = file["frames/data"]
+            return [bytes(data[self.offsets[index] : self.offsets[index + 1]]) for index in indices]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MotionStore:
+    """A store as arrays; names, shapes and units are those of the module docstring, `split` holds the names."""
+
+    file: Path
+    fps: float
+    created_by: str
+    options: Mapping[str, Any]
+    rotations: NDArray[np.float32]
+    transl: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    path: tuple[str, ...]
+    sha256: tuple[str, ...]
+    source: tuple[str, ...]
+    split: tuple[str, ...]
+    betas: NDArray[np.float32]
+    gender: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    captions: Captions
+    skipped: tuple[tuple[str, str, str], ...] = ()  # path, sha256, reason
+    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    frames: Frames | None = None
+    body: str = ""
+    renderer: str = ""
+    camera: str = ""
+
+    def __len__(self) -> int:
+        """The number of motions N."""
+        return len(self.path)
+
+    def length(self, index: int) -> int:
+        """The number of frames of motion `index`."""
+        return int(self.offsets[index + 1] - self.offsets[index])
+
+    def motion(self, index: int) -> Motion:
+        """Motion `index`."""
+        frames = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        matrices = rot6d_to_matrix(np.asarray(self.rotations[frames], np.float64))
+        return Motion(
+            pose=matrix_to_axis_angle(matrices).astype(np.float32),
+            transl=np.array(self.transl[frames]),
+            fps=self.fps,
+            betas=self.betas[index],
+            gender=self.gender[index],
+            origin={"store": self.file.name, "path": self.path[index]},
+        )
+
+
+class StoreWriter:
+    """Fills a new store; made by `write_store`, which creates the arrays that are filled motion by motion."""
+
+    def __init__(self, file: h5py.File, frames: int) -> None:
+        self._file = file
+        self._rotations = _create(file, "rotations", (frames, *FEATURES), np.float32)
+        self._transl = _create(file, "transl", (frames, 3), np.float32)
+        self._at = 0
+
+    def add_motion(self, rotations: NDArray[np.float32], transl: NDArray[np.float32]) -> None:
+        """Append the next motion's rotations (T, 24, 6) and transl (T, 3)."""
+        frames = slice(self._at, self._at + len(rotations))
+        self._rotations[frames] = rotations
+        self._transl[frames] = transl
+        self._at = frames.stop
+
+    def array(self, name: str, values: NDArray[Any]) -> None:
+        """Write a whole dataset of numbers."""
+        _create(self._file, name, values.shape, values.dtype)[...] = values
+
+    def strings(self, name: str, values: Sequence[str]) -> None:
+        """Write a whole dataset of strings."""
+        encoded = [value.encode() for value in values]
+        dtype = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
+        _create(self._file, name, (len(encoded),), dtype)[...] = np.array(encoded, dtype)
+
+    def images(self, images: Sequence[tuple[int, int, bytes]]) -> None:
+        """Write all images: (motion, frame, encoded file)."""
+        self.array("frames/offsets", np.cumsum([0, *(len(image) for _, _, image in images)], dtype=np.int64))
+        self.array("frames/motion", np.array([motion for motion, _, _ in images], np.int32))
+        self.array("frames/frame", np.array([frame for _, frame, _ in images], np.int32))
+        self.array("frames/data", np.frombuffer(b"".join(image for _, _, image in images), np.uint8))
+
+    def splits(self, values: Sequence[str]) -> None:
+        """Write the names of the motions' splits."""
+        self.array("split", np.array([SPLITS.index(value) for value in values], np.uint8))
+        self._file["split"].attrs["names"] = list(SPLITS)
+
+
+@contextmanager
+def write_store(
+    path: Path,
+    *,
+    frames: int,
+    fps: float,
+    options: Mapping[str, Any],
+    body: str = "",
+    renderer: str = "",
+    camera: str = "",
+) -> Iterator[StoreWriter]:
+    """Write a store of `frames` frames in all; it takes its place when the block ends well, and never before.
+
+    body, renderer, camera: of the images, if there are any. Raises UsageError when `path` cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["schema"] = SCHEMA
+            file.attrs["fps"] = float(fps)
+            file.attrs["created_by"] = f"mclip {__version__} preprocess"
+            file.attrs["options"] = json.dumps(options, ensure_ascii=False, sort_keys=True)
+            file.attrs["body"], file.attrs["renderer"], file.attrs["camera"] = body, renderer, camera
+            yield StoreWriter(file, frames)
+
+
+def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32]) -> None:
+    """Keep the unit-length embeddings (K, W) of a store's texts in it, in place of older ones of that text space.
+
+    Raises DataError when they do not fit the texts or are not of unit length.
+    """
+    if not space or not set(space) <= SPACE_CHARACTERS:
+        raise DataError(f"{space!r} is no name for a text space", "use letters, digits, '-' and '_'")
+    store = read_store(path, mmap=True)
+    if embeddings.ndim != 2 or len(embeddings) != len(store.texts):
+        raise DataError(f"{path}: has {len(store.texts)} texts, the embeddings have shape {embeddings.shape}")
+    if not np.allclose(np.linalg.norm(embeddings.astype(np.float64), axis=1), 1.0, atol=1e-3):
+        raise DataError(f"{path}: embeddings of {space} are not of unit length")
+    del store
+    with atomic_path(path) as temporary:
+        shutil.copyfile(path, temporary)
+        with h5py.File(temporary, "r+") as file:
+            name = f"embeddings/{space}"
+            if name in file:
+                del file[name]
+            _create(file, name, embeddings.shape, np.float32)[...] = embeddings
+
+
+def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
+    """Read and check a store.
+
+    mmap: leave rotations and transl in the file, mapped read-only, instead of reading them into memory.
+    Raises DataError for anything that is not a whole store of this schema.
+    """
+    with _open(path) as file:
+        reader = _Reader(path, file, mmap)
+        offsets = reader.array("offsets", np.int64, None)
+        count, total = len(offsets) - 1, int(offsets[-1]) if len(offsets) else 0
+        if count < 0 or offsets[0] != 0 or (np.diff(offsets) <= 0).any():
+            raise DataError(f"{path}: 'offsets' does not rise from 0")
+        texts, labels = reader.strings("texts", None), reader.strings("labels", None)
+        columns = {
+            name: reader.array(f"captions/{name}", np.int32, None) for name in Captions.__dataclass_fields__
+        }  # all (C,)
+        store = MotionStore(
+            file=path,
+            fps=reader.number("fps"),
+            created_by=reader.text("created_by"),
+            options=reader.json("options"),
+            rotations=reader.array("rotations", np.float32, total, *FEATURES, mapped=True),
+            transl=reader.array("transl", np.float32, total, 3, mapped=True),
+            offsets=offsets,
+            path=reader.strings("path", count),
+            sha256=reader.strings("sha256", count),
+            source=reader.strings("source", count),
+            split=reader.splits(count),
+            betas=reader.array("betas", np.float32, count, 10),
+            gender=reader.strings("gender", count),
+            texts=texts,
+            labels=labels,
+            captions=Captions(**columns),
+            skipped=tuple(
+                zip(*(reader.strings(f"skipped/{name}", None) for name in ("path", "sha256", "reason")), strict=True)
+            ),
+            embeddings=reader.embeddings(len(texts)),
+            frames=reader.frames(count),
+            body=reader.text("body"),
+            renderer=reader.text("renderer"),
+            camera=reader.text("camera"),
+        )
+    _check(store)
+    return store
+
+
+def _check(store: MotionStore) -> None:
+    """Everything points at something that is there."""
+    path, captions = store.file, store.captions
+    if not 0 < store.fps < float("inf"):
+        raise DataError(f"{path}: fps is {store.fps}")
+    if not set(store.gender) <= set(GENDERS):
+        raise DataError(f"{path}: 'gender' holds more than {', '.join(GENDERS)}")
+    limits = {"motion": len(store), "text": len(store.texts), "mirrored": len(store.texts), "label": len(store.labels)}
+    for name, limit in limits.items():
+        column = getattr(captions, name)
+        if len(column) != len(captions) or (column < 0).any() or (column >= limit).any():
+            raise DataError(f"{path}: 'captions/{name}' points outside the store")
+    if len(captions.start) != len(captions) or len(captions.stop) != len(captions):
+        raise DataError(f"{path}: the captions' columns differ in length")
+    lengths = np.diff(store.offsets)[captions.motion]
+    if (captions.start < 0).any() or (captions.stop <= captions.start).any() or (captions.stop > lengths).any():
+        raise DataError(f"{path}: a caption's frames lie outside its motion")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such store", "make one with: mclip preprocess DIR")
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise DataError(
+            f"{path}: not a readable HDF5 file", "is the copy complete? mclip preprocess makes it again"
+        ) from None
+    try:
+        with file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        # What h5py raises where the file's own tables are damaged.
+        raise DataError(f"{path}: damaged ({error})", "make it again with: mclip preprocess DIR --force") from error
+
+
+class _Reader:
+    """Datasets of one open store, checked before memory is taken for them."""
+
+    def __init__(self, path: Path, file: h5py.File, mmap: bool) -> None:
+        self._path, self._file, self._mmap = path, file, mmap
+        schema = file.attrs.get("schema")
+        if not isinstance(schema, (int, np.integer)):
+            raise DataError(f"{path}: not a store of mclip", "make one with: mclip preprocess DIR")
+        if schema != SCHEMA:
+            raise DataError(
+                f"{path}: has schema {schema}, this mclip reads {SCHEMA}", "make it again with: mclip preprocess DIR"
+            )
+
+    def array(self, name: str, dtype: type, *shape: int | None, mapped: bool = False) -> NDArray[Any]:
+        """A dataset of this type and shape; None stands for any length."""
+        dataset = self._dataset(name)
+        fits = len(dataset.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, dataset.shape, strict=True)
+        )
+        if dataset.dtype != np.dtype(dtype) or not fits:
+            raise DataError(
+                f"{self._path}: '{name}' is {dataset.dtype} {dataset.shape}, "
+                f"expected {np.dtype(dtype)} ({', '.join('any' if n is None else str(n) for n in shape)})"
+            )
+        if mapped and self._mmap and dataset.size:
+            result: NDArray[Any] = np.memmap(self._path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        else:
+            result = np.asarray(dataset[...])
+        if result.dtype.kind == "f" and not mapped and not np.isfinite(result).all():
+            raise DataError(f"{self._path}: '{name}' holds NaN or infinite values")
+        return result
+
+    def strings(self, name: str, length: int | None) -> tuple[str, ...]:
+        """A dataset of strings; None stands for any length."""
+        dataset = self._dataset(name)
+        if dataset.dtype.kind != "S" or len(dataset.shape) != 1 or length not in (None, *dataset.shape):
+            raise DataError(f"{self._path}: '{name}' is {dataset.dtype} {dataset.shape}, not {length} strings")
+        try:
+            return tuple(value.decode() for value in dataset[...])
+        except UnicodeDecodeError:
+            raise DataError(f"{self._path}: '{name}' is not UTF-8") from None
+
+    def splits(self, motions: int) -> tuple[str, ...]:
+        """The names of the motions' splits."""
+        numbers = self.array("split", np.uint8, motions)
+        if (numbers >= len(SPLITS)).any():
+            raise DataError(f"{self._path}: 'split' holds numbers that are no split")
+        return tuple(SPLITS[number] for number in numbers)
+
+    def embeddings(self, texts: int) -> dict[str, NDArray[np.float32]]:
+        """All text spaces' embeddings."""
+        group = self._member("embeddings")
+        if group is None:
+            return {}
+        if not isinstance(group, h5py.Group):
+            raise DataError(f"{self._path}: 'embeddings' is not a group")
+        return {space: self.array(f"embeddings/{space}", np.float32, texts, None) for space in group}
+
+    def frames(self, motions: int) -> Frames | None:
+        """The images' index, or None without images."""
+        if self._member("frames") is None:
+            return None
+        offsets = self.array("frames/offsets", np.int64, None)
+        size = self._dataset("frames/data").shape
+        motion = self.array("frames/motion", np.int32, len(offsets) - 1)
+        frame = self.array("frames/frame", np.int32, len(offsets) - 1)
+        rises = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) > 0).all() and size == (offsets[-1],)
+        if not rises or (motion < 0).any() or (motion >= motions).any() or (frame < 0).any():
+            raise DataError(f"{self._path}: 'frames' points outside the store")
+        return Frames(store=self._path, offsets=offsets, motion=motion, frame=frame)
+
+    def text(self, name: str) -> str:
+        """A string attribute."""
+        value = self._file.attrs.get(name)
+        if not isinstance(value, str):
+            raise DataError(f"{self._path}: the attribute '{name}' is missing or no string")
+        return value
+
+    def number(self, name: str) -> float:
+        """A number attribute."""
+        value = self._file.attrs.get(name)
+        if not isinstance(value, (int, float, np.integer, np.floating)):
+            raise DataError(f"{self._path}: the attribute '{name}' is missing or no number")
+        return float(value)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object attribute."""
+        try:
+            value = json.loads(self.text(name))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise DataError(f"{self._path}: the attribute '{name}' is no JSON object")
+        return value
+
+    def _member(self, name: str) -> h5py.Group | h5py.Dataset | None:
+        """What `name` is; every link on the way must be a hard one."""
+        at = self._file
+        for part in name.split("/"):
+            link = at.get(part, getlink=True) if isinstance(at, h5py.Group) else None
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise DataError(f"{self._path}: '{name}' is a link to elsewhere", "a store holds its own data")
+            at = at[part]
+        return at
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        dataset = self._member(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise DataError(f"{self._path}: has no '{name}'", "make it again with: mclip preprocess DIR")
+        plain = dataset.chunks is None and not dataset.is_virtual and not dataset.external
+        # A shape may promise more than the file holds: HDF5 would hand out zeros, as many as memory allows.
+        if not plain or dataset.shape is None or dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
+            raise DataError(f"{self._path}: '{name}' is not stored whole and contiguous in the file")
+        return dataset
+
+
+def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
+    """A contiguous dataset, allocated at once so that a full disk shows now."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    # Every value is written by us; filling first would write everything twice.
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    tid = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    identifier = h5py.h5d.create(
+        file.id, name.encode(), tid, h5py.h5s.create_simple(shape), dcpl=properties, lcpl=links
+    )
+    return h5py.Dataset(identifier)

@@ -1,0 +1,122 @@
+"""Building the prior: which windows of the training motions a text is answered with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip.data.dataset import Span, gather, spans_of
+from mclip.data.labels import swap_left_right
+from mclip.data.store import MotionStore
+from mclip.recipe import DataConfig
+from mclip.runtime.prior import Bank
+from mclip.runtime.representation import mirror_features
+
+# Entries in all, and of one label; more of a common action adds nothing new.
+MAX_ENTRIES = 4000
+MAX_PER_LABEL = 64
+# Windows tried in one span: its beginning, then evenly on.
+MAX_PER_SPAN = 3
+_BATCH = 64
+
+Encode = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
+"""features (B, T, 25, 6), mask (B, T) -> latents (B, D)"""
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""texts -> unit embeddings (N, D)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A window of a span, as it is or mirrored; texts are rows of the store's texts."""
+
+    start: int
+    stop: int
+    mirrored: bool
+    texts: tuple[int, ...]
+
+
+def build_bank(
+    store: MotionStore,
+    data: DataConfig,
+    encode: Encode,
+    embed: Embed,
+    *,
+    max_entries: int = MAX_ENTRIES,
+    max_per_label: int = MAX_PER_LABEL,
+) -> Bank:
+    """The bank of a store's training split.
+
+    Of each label the most typical windows come first (largest mean cosine with the label's others), and labels take
+    turns until `max_entries`. Windows whose captions speak of left or right are there mirrored as well.
+    Raises DataError when the split has no captioned motion.
+    """
+    by_label: dict[str, list[_Candidate]] = defaultdict(list)
+    for span in spans_of(store, "train", data.exclude, data.min_window):
+        for label, candidate in _candidates(store, span, data.window):
+            by_label[label].append(candidate)
+    ranked = {label: _rank(store, by_label[label], data.window, encode, max_per_label) for label in sorted(by_label)}
+    turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
+    chosen = [ranked[label][place] for place, label in turns][:max_entries]
+    rows = sorted({row for candidate, _ in chosen for row in candidate.texts})
+    place_of = {row: place for place, row in enumerate(rows)}
+    texts = tuple(store.texts[row] for row in rows)
+    return Bank(
+        latents=np.stack([latent for _, latent in chosen]).astype(np.float16),
+        frames=np.array([candidate.stop - candidate.start for candidate, _ in chosen], np.int32),
+        names=tuple(_name(store, candidate) for candidate, _ in chosen),
+        captions=embed(texts).astype(np.float16),
+        texts=texts,
+        offsets=np.cumsum([0, *(len(candidate.texts) for candidate, _ in chosen)]).astype(np.int32),
+        ids=np.array([place_of[row] for candidate, _ in chosen for row in candidate.texts], np.int32),
+    )
+
+
+def _candidates(store: MotionStore, span: Span, window: int) -> list[tuple[str, _Candidate]]:
+    """Windows of a span with their labels."""
+    last = max(span.start, span.stop - window)
+    count = min(MAX_PER_SPAN, 1 + (last - span.start) // window)
+    starts = [round(start) for start in np.linspace(span.start, last, count)]
+    label, swapped = store.labels[span.label], swap_left_right(store.labels[span.label])
+    found = []
+    for start in starts:
+        stop = min(start + window, span.stop)
+        found.append((label, _Candidate(start, stop, False, _unique(span.texts))))
+        if not np.array_equal(span.texts, span.mirrored):
+            found.append((swapped, _Candidate(start, stop, True, _unique(span.mirrored))))
+    return found
+
+
+def _unique(rows: NDArray[np.int32]) -> tuple[int, ...]:
+    return tuple(sorted(set(rows.tolist())))
+
+
+def _rank(
+    store: MotionStore, candidates: list[_Candidate], window: int, encode: Encode, limit: int
+) -> list[tuple[_Candidate, NDArray[np.float32]]]:
+    """The `limit` most typical candidates with their latents, most typical first."""
+    latents = np.concatenate(
+        [_encode(store, candidates[at : at + _BATCH], window, encode) for at in range(0, len(candidates), _BATCH)]
+    )
+    unit = latents / np.maximum(np.linalg.norm(latents, axis=1, keepdims=True), 1e-8)
+    typical = unit @ unit.mean(axis=0)  # (n,) mean cosine with all of the label
+    order = np.argsort(-typical, kind="stable")[:limit]
+    return [(candidates[row], latents[row]) for row in order.tolist()]
+
+
+def _encode(store: MotionStore, candidates: list[_Candidate], window: int, encode: Encode) -> NDArray[np.float32]:
+    start, stop = (np.array([getattr(c, name) for c in candidates], np.int64) for name in ("start", "stop"))
+    features, mask = gather(store, start, stop, window, np.ones(len(candidates)))
+    mirrored = np.array([candidate.mirrored for candidate in candidates])
+    features[mirrored] = mirror_features(features[mirrored])
+    return encode(features, mask)
+
+
+def _name(store: MotionStore, candidate: _Candidate) -> str:
+    motion = int(np.searchsorted(store.offsets, candidate.start, side="right")) - 1
+    first = int(store.offsets[motion])
+    name = f"{store.path[motion]}#{candidate.start - first}-{candidate.stop - first}"
+    return f"{name} mirrored" if candidate.mirrored else name

@@ -1,0 +1,260 @@
+"""Writing a pack: graphs, tokenizer, prior and manifest, checked before anybody sees them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from mclip import __version__
+from mclip.data.store import MotionStore
+from mclip.errors import PackError, UsageError
+from mclip.export.bank import build_bank
+from mclip.export.graphs import Exportable, exportables, to_onnx
+from mclip.export.precision import to_fp16, to_int8, to_stored_int8
+from mclip.files import sha256, write_text
+from mclip.nn.model import MotionClip
+from mclip.nn.teachers import Teacher
+from mclip.pack import (
+    FORMAT,
+    MANIFEST,
+    PRECISIONS,
+    FileSpec,
+    GraphSpec,
+    Lengths,
+    Manifest,
+    Pack,
+    Parity,
+    PriorSpec,
+    manifest_to_json,
+    open_pack,
+)
+from mclip.recipe import Recipe, recipe_to_dict
+from mclip.runtime.engine import Engine
+from mclip.runtime.session import Session
+
+# Lengths and batches at which graphs are compared with torch.
+_LENGTHS, _BATCHES = (1, 2, 17, 60, 97), (1, 3)
+# Largest absolute difference from torch of a graph with fp32 weights; rounding alone gives a few millionths.
+MAX_EXPORTED = 1e-4
+# The same with reduced weights: above it the reduction has broken the graph. Features and latents are of order one.
+MAX_STORED = {"fp32": MAX_EXPORTED, "fp16": 0.02, "stored int8": 0.1, "int8": 0.5}
+# Below this cosine between a prompt and the nearest caption, the two rarely mean the same.
+CONFIDENT = {"minilm-l6": 0.5}
+
+_MOTION_WEIGHTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp32": lambda model: model,
+    "fp16": to_fp16,
+    "int8": to_int8,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What a pack says in words: CARD.md and LICENSE, and the licence in one line."""
+
+    card: str
+    license: str
+
+    @property
+    def license_line(self) -> str:
+        """The first line of the licence that says anything."""
+        return next((line.strip() for line in self.license.splitlines() if line.strip()), "")
+
+
+def export_pack(
+    model: MotionClip,
+    recipe: Recipe,
+    teacher: Teacher,
+    out: Path,
+    *,
+    texts: Texts,
+    store: MotionStore | None = None,
+    precision: str = "fp16",
+    name: str | None = None,
+    force: bool = False,
+) -> Pack:
+    """Write a pack directory and open it.
+
+    store: its training motions become the prior; without one, text embeddings are decoded as they are.
+    precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS; the text encoder's are always int8 with
+        fp32 arithmetic (mclip.export.precision).
+    Raises PackError when a graph differs from torch by more than it may; UsageError when `out` is there and is no pack
+    or `force` is false.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
+    with _new_directory(out, force) as folder:
+        graphs: dict[str, GraphSpec] = {}
+        for item in exportables(model, teacher.module):
+            graphs[item.file] = _write_graph(item, folder, "stored int8" if item.file == "text_encoder" else precision)
+        write_text(folder / "tokenizer.json", teacher.tokenizer_json)
+        write_text(folder / "CARD.md", texts.card)
+        write_text(folder / "LICENSE", texts.license)
+
+        def save(prior: PriorSpec | None) -> None:
+            manifest = _manifest(folder, recipe, teacher, graphs, prior, store, precision, texts, name)
+            write_text(folder / MANIFEST, manifest_to_json(manifest))
+
+        save(None)
+        if store is not None:
+            # The pack's own text encoder: a prompt in a caption's words then meets it exactly.
+            engine = Engine(open_pack(folder), "cpu")
+            bank = build_bank(store, recipe.data, lambda x, mask: _encode(model, x, mask), engine.encode_text)
+            bank.save(folder / "bank.npz")
+            save(PriorSpec(kind="bank", file="bank.npz", confident=CONFIDENT[teacher.name]))
+        open_pack(folder).verify()
+    return open_pack(out)
+
+
+def _manifest(
+    folder: Path,
+    recipe: Recipe,
+    teacher: Teacher,
+    graphs: dict[str, GraphSpec],
+    prior: PriorSpec | None,
+    store: MotionStore | None,
+    precision: str,
+    texts: Texts,
+    name: str | None,
+) -> Manifest:
+    files = {
+        file.name: FileSpec(size=file.stat().st_size, sha256=sha256(file))
+        for file in sorted(folder.iterdir())
+        if file.name != MANIFEST
+    }
+    return Manifest(
+        format=FORMAT,
+        mclip=__version__,
+        name=name or recipe.name,
+        text_space=teacher.name,
+        max_tokens=teacher.max_tokens,
+        latent=recipe.model.latent,
+        representation=recipe.data.representation,
+        fps=store.fps if store else 30.0,
+        frames=Lengths(min=recipe.data.min_window, max=recipe.data.window, default=recipe.data.window),
+        precision=precision,
+        graphs=graphs,
+        prior=prior,
+        files=files,
+        recipe=recipe_to_dict(recipe),
+        data=_sources(store, recipe) if store else {},
+        license=texts.license_line,
+    )
+
+
+def _sources(store: MotionStore, recipe: Recipe) -> dict[str, int]:
+    """Training motions by source."""
+    train = Counter(store.source[index] for index in range(len(store)) if store.split[index] == "train")
+    return {source: count for source, count in sorted(train.items()) if source not in recipe.data.exclude}
+
+
+def _write_graph(item: Exportable, folder: Path, weights: str) -> GraphSpec:
+    """Export, reduce, compare with torch, write."""
+    full = to_onnx(item)
+    reduce = to_stored_int8 if weights == "stored int8" else _MOTION_WEIGHTS[weights]
+    content = reduce(full).SerializeToString()
+    exported = _difference(item, full.SerializeToString())
+    stored = _difference(item, content)
+    for difference, limit, what in ((exported, MAX_EXPORTED, "fp32"), (stored, MAX_STORED[weights], weights)):
+        if not difference <= limit:
+            raise PackError(
+                f"{item.file}.onnx with {what} weights differs from torch by {difference:.2g}, more than {limit:g}",
+                "no pack was written; try --precision fp32, and report it if that fails too",
+            )
+    (folder / f"{item.file}.onnx").write_bytes(content)
+    return GraphSpec(
+        inputs=item.inputs, outputs=(item.output,), weights=weights, parity=Parity(exported=exported, stored=stored)
+    )
+
+
+def _difference(item: Exportable, content: bytes) -> float:
+    """Largest absolute difference between torch and the graph, over lengths, batches and masks."""
+    session = Session(content, f"{item.file}.onnx", "cpu")
+    random = np.random.default_rng(0)
+    largest = 0.0
+    for length in _LENGTHS:
+        for batch in _BATCHES:
+            inputs = _inputs(item, batch, length, random)
+            with torch.inference_mode():
+                expected = item.module(*(torch.from_numpy(value) for value in inputs)).numpy()
+            found = session.run(*inputs)
+            if found.shape != expected.shape:
+                raise PackError(f"{item.file}.onnx gives {found.shape} where torch gives {expected.shape}")
+            largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+def _inputs(item: Exportable, batch: int, length: int, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+    """Random inputs of a graph; all rows but the first are shorter than `length`."""
+    real = np.arange(length)[None] < np.maximum(1, length - 3 * np.arange(batch))[:, None]  # (B, length)
+    if item.file == "text_encoder":
+        vocabulary = next(item.module.parameters()).shape[0]
+        return random.integers(0, vocabulary, (batch, length)) * real, real.astype(np.int64)
+    shape = (
+        (batch, length, *item.inputs[0].axes[2:]) if item.file == "motion_encoder" else (batch, item.inputs[0].axes[1])
+    )
+    values = random.standard_normal(tuple(int(size) for size in shape)).astype(np.float32)
+    if item.file == "motion_decoder":
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values, real
+
+
+def _encode(model: MotionClip, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        latents: NDArray[np.float32] = model.encode(torch.from_numpy(features), torch.from_numpy(mask)).numpy()
+    return latents
+
+
+@contextmanager
+def _new_directory(out: Path, force: bool) -> Iterator[Path]:
+    """A temporary directory beside `out` that takes its place when the block ends well."""
+    if out.exists() and not (force and (out / MANIFEST).is_file()):
+        raise UsageError(
+            f"{out}: is already there", "choose another place with -o" + (", or --force" if not force else "")
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot write there ({error.strerror})", "choose another place with -o") from None
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if out.exists():
+            # Two renames: the old pack is whole until the new one is there.
+            old = folder.with_name(f"{folder.name}-old")
+            os.replace(out, old)
+            os.replace(folder, out)
+            shutil.rmtree(old)
+        else:
+            os.replace(folder, out)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot write there ({error.strerror})", "choose another place with -o") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_texts(recipe: Recipe, card: Path | None, license_: Path | None) -> Texts:
+    """CARD.md and LICENSE from files; what says only what is known, without them. Raises UsageError."""
+    return Texts(
+        card=_read_text(card) if card else f"# {recipe.name}\n\nNo card was given at export.\n",
+        license=_read_text(license_) if license_ else "No licence was given at export: ask who made this pack.\n",
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as text ({error})") from None

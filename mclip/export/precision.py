@@ -1,0 +1,134 @@
+"""How a graph's weights are stored, and what that costs.
+
+`fp16`, and `stored_int8`: the weights are stored small and turned back into fp32 when the graph is loaded (onnxruntime
+folds the Cast and Mul), so that arithmetic is fp32 and the same on every processor. int8 has one scale per output
+channel of a matrix and per row of a table.
+
+`int8`: matrices are multiplied in int8, with scales for the activations found at run time. Faster only on processors
+with int8 instructions. Weights use seven bits, because without those instructions pairs of eight-bit products overflow
+silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+# Biases, norms and scales are not worth the loss.
+_MIN_ELEMENTS = 4096
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph with its large fp32 weights stored as fp16."""
+    result = _copy(model)
+    for weight, values in _large_weights(result):
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.isfinite(half).all():
+            continue  # out of fp16's range: stays as it is
+        _replace(result, weight, half)
+        _first(result, helper.make_node("Cast", [f"{weight.name}.fp16"], [weight.name], to=onnx.TensorProto.FLOAT))
+        weight.name += ".fp16"
+    return result
+
+
+def to_stored_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph with its matrices and tables stored as int8 and scales."""
+    result = _copy(model)
+    uses = {name: (node, place) for node in result.graph.node for place, name in enumerate(node.input)}
+    for weight, values in _large_weights(result):
+        node, place = uses[weight.name]
+        if values.ndim != 2 or sum(weight.name in other.input for other in result.graph.node) != 1:
+            continue
+        if node.op_type == "MatMul" and place == 1:
+            _store_matrix(result, weight, values, axis=0)
+        elif node.op_type == "Gemm" and place == 1:
+            transposed = any(item.name == "transB" and item.i for item in node.attribute)
+            _store_matrix(result, weight, values, axis=1 if transposed else 0)
+        elif node.op_type == "Gather" and place == 0:
+            _store_table(result, weight, values, node)
+    return result
+
+
+def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph that multiplies its matrices in int8."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    result = _copy(model)
+    # Writing to a path is the function's only way out.
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        quantize_dynamic(
+            result,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+        )
+        return onnx.load(path)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    return result
+
+
+def _large_weights(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, NDArray[np.float32]]]:
+    for weight in list(model.graph.initializer):
+        if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims, dtype=np.int64) >= _MIN_ELEMENTS:
+            yield weight, numpy_helper.to_array(weight)
+
+
+def _quantize(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Signed int8 and the scales that undo it, one for each line along `axis`."""
+    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True), 1e-12) / 127.0
+    return np.rint(values / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _store_matrix(model: onnx.ModelProto, weight: onnx.TensorProto, values: NDArray[np.float32], axis: int) -> None:
+    name = weight.name
+    small, scale = _quantize(values, axis)
+    _replace(model, weight, small)
+    weight.name = f"{name}.int8"
+    model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    _first(model, helper.make_node("Mul", [f"{name}.fp32", f"{name}.scale"], [name]))
+    _first(model, helper.make_node("Cast", [f"{name}.int8"], [f"{name}.fp32"], to=onnx.TensorProto.FLOAT))
+
+
+def _store_table(
+    model: onnx.ModelProto, weight: onnx.TensorProto, values: NDArray[np.float32], gather: onnx.NodeProto
+) -> None:
+    """Rows are picked while they are int8: the whole table never becomes fp32."""
+    name, ids, output = weight.name, gather.input[1], gather.output[0]
+    small, scale = _quantize(values, axis=1)
+    _replace(model, weight, small)
+    weight.name = f"{name}.int8"
+    model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    place = list(model.graph.node).index(gather)
+    nodes = [
+        helper.make_node("Gather", [f"{name}.int8", ids], [f"{output}.int8"], axis=0),
+        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.fp32"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], axis=0),
+        helper.make_node("Mul", [f"{output}.fp32", f"{output}.scale"], [output]),
+    ]
+    model.graph.node.remove(gather)
+    for step, node in enumerate(nodes):
+        model.graph.node.insert(place + step, node)
+
+
+def _replace(model: onnx.ModelProto, weight: onnx.TensorProto, values: NDArray[np.generic]) -> None:
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+
+def _first(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    model.graph.node.insert(0, node)

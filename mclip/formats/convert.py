@@ -1,0 +1,63 @@
+"""From one motion file to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mclip.errors import MclipError, UsageError
+from mclip.formats import check_readable, check_writable, load, save
+from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion, load_npz
+
+
+def convert(
+    source: Path,
+    target: Path | None = None,
+    *,
+    fps: float | None = None,
+    rig: Path | None = None,
+    take: str | None = None,
+    force: bool = False,
+) -> tuple[Path, Motion]:
+    """Read `source`, resample it to `fps` if given, and write it to `target` by its suffix: (path, motion) written.
+
+    target: `source` with the suffix .npz if None; rig, take: as in `mclip.formats.load`; force: replace any file.
+    Raises UsageError for an output that may not be written, MotionError for an input that cannot be read.
+    """
+    check_readable(source)
+    path = source.with_suffix(".npz") if target is None else target
+    _check_target(source, path, force=force)
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
+    motion = load(source, rig=rig, take=take)
+    if fps is not None:
+        if motion.seconds * fps > MAX_FRAMES:
+            raise UsageError(f"{source}: at {fps:g} fps it has more than {MAX_FRAMES} frames", "choose a lower --fps")
+        motion = motion.resample(fps)
+    motion = replace(motion, origin={**motion.origin, "command": "convert", "source": source.name})
+    save(path, motion)
+    return path, motion
+
+
+def _check_target(source: Path, path: Path, *, force: bool) -> None:
+    check_writable(path)
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder", "name the file to write")
+        if not path.exists():
+            return
+        if source.exists() and path.samefile(source):
+            raise UsageError(f"{path}: the output would replace the input", "name another file to write")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write there ({error.strerror or error})", "choose another place") from None
+    if not force and not _is_converted(path):
+        raise UsageError(f"{path}: is already there, and not known to be mclip convert's", "--force overwrites it")
+
+
+def _is_converted(path: Path) -> bool:
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        return load_npz(path).origin.get("command") == "convert"
+    except MclipError:
+        return False

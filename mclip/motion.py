@@ -1,0 +1,237 @@
+"""A motion, and the AMASS-compatible .npz it is stored in.
+
+What we write (and what we MUST be able to read back):
+
+    poses            (T, 156) float32   axis-angle, radians, SMPL+H joint order (52 joints)
+    trans            (T, 3)   float32   metres, Z up
+    betas            (10,)    float32   shape
+    gender           str                "neutral", "female" or "male"
+    mocap_framerate  float64            frames per second
+    mclip            str                JSON: where the motion comes from
+
+What we read besides: SMPL-X (165 wide, `mocap_frame_rate`), plain SMPL (72), any frame rate, any number of betas, body
+poses split into `root_orient` and `pose_body`. Format: https://amass.is.tue.mpg.de. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip import __version__
+from mclip.errors import MotionError
+from mclip.files import atomic_path
+from mclip.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle, slerp
+from mclip.skeleton.smpl import SMPLH_TO_SMPL
+
+MIN_FPS, MAX_FPS = 1.0, 1000.0
+# Three hours at 120 fps; AMASS's longest recording is a few minutes.
+MAX_FRAMES = 1_296_000
+# poses (T, 165) float64 of MAX_FRAMES frames; AMASS files with marker data stay well below.
+MAX_ARRAY_BYTES = MAX_FRAMES * 165 * 8
+GENDERS = ("neutral", "female", "male")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Motion:
+    """A body motion sampled at a constant rate.
+
+    pose    (T, 24, 3) float32, local joint rotations, axis-angle, radians; joint 0 is the root in the world
+    transl  (T, 3) float32, root translation, metres, Z up; the pelvis lies at transl + rest_joints[0]
+    fps     frames per second
+    betas   (10,) float32, SMPL shape
+    gender  "neutral", "female" or "male"
+    origin  where it comes from: command, prompt, pack, seed, version (stored as JSON)
+
+    Raises MotionError for wrong shapes, no frames, values that are not finite, or an absurd frame rate.
+    """
+
+    pose: NDArray[np.float32]
+    transl: NDArray[np.float32]
+    fps: float
+    betas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(10, np.float32))
+    gender: str = "neutral"
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pose.ndim != 3 or self.pose.shape[1:] != (24, 3) or self.transl.shape != (len(self.pose), 3):
+            raise MotionError(
+                f"pose has shape {self.pose.shape} and transl {self.transl.shape}, not (T, 24, 3) and (T, 3)"
+            )
+        if len(self.pose) == 0:
+            raise MotionError("the motion has no frames")
+        if not (MIN_FPS <= self.fps <= MAX_FPS):
+            raise MotionError(f"the frame rate is {self.fps:g}, not between {MIN_FPS:g} and {MAX_FPS:g} per second")
+        for name, values in (("pose", self.pose), ("transl", self.transl), ("betas", self.betas)):
+            if not np.isfinite(values).all():
+                raise MotionError(f"{name} holds NaN or infinite values")
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self.pose)
+
+    @property
+    def seconds(self) -> float:
+        """The time covered, one frame lasting 1 / fps."""
+        return len(self) / self.fps
+
+    def slice(self, start: int, stop: int) -> Motion:
+        """Frames start to stop (exclusive)."""
+        return replace(self, pose=self.pose[start:stop], transl=self.transl[start:stop])
+
+    def resample(self, fps: float) -> Motion:
+        """The same motion at another rate: rotations by spherical, positions by linear interpolation.
+
+        The first frame stays; the last new frame is the last that lies within the recording.
+        """
+        if abs(fps - self.fps) < 1e-6 * fps:
+            return replace(self, fps=fps)
+        frames = int(np.floor((len(self) - 1) * fps / self.fps + 1e-6)) + 1
+        at = np.minimum(np.arange(frames) * (self.fps / fps), len(self) - 1)
+        low = np.minimum(at.astype(np.int64), len(self) - 1)
+        high = np.minimum(low + 1, len(self) - 1)
+        fraction = at - low
+        quaternion = matrix_to_quaternion(axis_angle_to_matrix(self.pose.astype(np.float64)))  # (T, 24, 4)
+        pose = quaternion_to_axis_angle(slerp(quaternion[low], quaternion[high], fraction[:, None]))
+        transl = self.transl[low] + fraction[:, None] * (self.transl[high] - self.transl[low])
+        return replace(self, pose=pose.astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+
+    def save(self, path: Path) -> None:
+        """Write an AMASS-compatible .npz (module docstring), atomically."""
+        poses = np.zeros((len(self), 52, 3), np.float32)
+        poses[:, SMPLH_TO_SMPL] = self.pose
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                poses=poses.reshape(len(self), 156),
+                trans=self.transl.astype(np.float32),
+                betas=self.betas.astype(np.float32),
+                gender=np.array(self.gender),
+                mocap_framerate=np.array(float(self.fps)),
+                mclip=np.array(json.dumps({"version": __version__, **self.origin}, ensure_ascii=False, sort_keys=True)),
+            )
+
+
+def load_npz(path: Path) -> Motion:
+    """Read a motion from any AMASS variant (module docstring). Raises MotionError, never runs what the file holds."""
+    arrays = _read_arrays(path)
+    fps = _scalar(arrays, path, "mocap_framerate", "mocap_frame_rate", "fps")
+    poses = _poses(arrays, path)
+    transl = arrays.get("trans", arrays.get("transl"))
+    if transl is None:
+        raise MotionError(f"{path}: has no 'trans'", "an AMASS .npz holds poses, trans and mocap_framerate")
+    if transl.shape != (len(poses), 3):
+        raise MotionError(f"{path}: trans has shape {transl.shape}, poses has {len(poses)} frames")
+    betas = np.zeros(10, np.float32)
+    if "betas" in arrays:
+        given = arrays["betas"].astype(np.float32).reshape(-1)[:10]
+        betas[: len(given)] = given
+    try:
+        return Motion(
+            pose=poses.astype(np.float32),
+            transl=transl.astype(np.float32),
+            fps=fps,
+            betas=betas,
+            gender=_gender(arrays),
+            origin=_origin(arrays),
+        )
+    except MotionError as error:
+        raise MotionError(f"{path}: {error.message}", error.hint) from None
+
+
+def is_shape_file(path: Path) -> bool:
+    """Whether an AMASS tree has this .npz for body shape, not motion: shape.npz, *_stagei.npz."""
+    return path.name.endswith(("shape.npz", "_stagei.npz"))
+
+
+_WANTED = frozenset(
+    ("poses", "root_orient", "pose_body", "trans", "transl", "betas", "gender", "mclip")
+    + ("mocap_framerate", "mocap_frame_rate", "fps")
+)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.removesuffix(".npy") in _WANTED and entry.file_size > MAX_ARRAY_BYTES:
+                    raise MotionError(f"{path}: {entry.filename} unpacks to {entry.file_size / 1e9:.1f} GB")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files if name in _WANTED}
+    except FileNotFoundError:
+        raise MotionError(f"{path}: no such file") from None
+    except MotionError:
+        raise
+    except Exception as error:
+        # numpy and zipfile raise a dozen kinds for damaged archives.
+        raise MotionError(f"{path}: not a readable .npz ({error})", "is the download complete?") from None
+
+
+def _scalar(arrays: dict[str, NDArray[Any]], path: Path, *names: str) -> float:
+    for name in names:
+        if name in arrays:
+            try:
+                return float(arrays[name].reshape(-1)[0])
+            except (ValueError, IndexError):
+                raise MotionError(f"{path}: {name} is not a number") from None
+    raise MotionError(f"{path}: has no frame rate ({' or '.join(names[:2])})", "add mocap_framerate to the file")
+
+
+def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
+    """(T, 24, 3) from the layouts of SMPL, SMPL+H and SMPL-X."""
+    if "poses" in arrays:
+        poses = arrays["poses"]
+    elif "root_orient" in arrays and "pose_body" in arrays:
+        try:
+            poses = np.concatenate([arrays["root_orient"], arrays["pose_body"]], axis=-1)
+        except ValueError:
+            raise MotionError(f"{path}: root_orient and pose_body do not fit together") from None
+    else:
+        raise MotionError(f"{path}: has no 'poses'", "an AMASS .npz holds poses, trans and mocap_framerate")
+    if poses.dtype.kind not in "fiu":
+        raise MotionError(f"{path}: poses holds {poses.dtype}, not numbers")
+    if poses.ndim == 3 and poses.shape[2] == 3:
+        poses = poses.reshape(len(poses), -1)
+    width = poses.shape[1] if poses.ndim == 2 else 0
+    if len(poses) > MAX_FRAMES:
+        raise MotionError(f"{path}: has {len(poses)} frames, more than {MAX_FRAMES}")
+    joints = poses.reshape(len(poses), -1, 3) if width and width % 3 == 0 else poses
+    if width == 72:  # SMPL
+        return joints
+    if width == 156:  # SMPL+H
+        return joints[:, SMPLH_TO_SMPL]
+    if width == 165:  # SMPL-X: jaw and eyes stand between the body and the hands
+        return joints[:, (*range(22), 25, 40)]
+    if width == 66:  # root and body without hands
+        full = np.zeros((len(poses), 24, 3), poses.dtype)
+        full[:, :22] = joints
+        return full
+    raise MotionError(
+        f"{path}: poses has shape {poses.shape}", "expected (T, 72) SMPL, (T, 156) SMPL+H or (T, 165) SMPL-X"
+    )
+
+
+def _gender(arrays: dict[str, NDArray[Any]]) -> str:
+    """AMASS holds gender as str or bytes, of any spelling; anything else is neutral."""
+    if "gender" not in arrays or arrays["gender"].size != 1:
+        return "neutral"
+    value = arrays["gender"].reshape(-1)[0]
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.lower() if text.lower() in GENDERS else "neutral"
+
+
+def _origin(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    if "mclip" not in arrays:
+        return {}
+    try:
+        value = json.loads(str(arrays["mclip"].reshape(-1)[0]))
+    except (ValueError, IndexError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,52 @@
+"""Training losses as pure functions of tensors. Weights live in the recipe; sums live in the training loop."""
+
+from __future__ import annotations
+
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (B, T, ...) over the frames where mask (B, T) is true; a scalar."""
+    flat = values.flatten(2).mean(-1)  # (B, T)
+    return (flat * mask).sum() / mask.sum().clamp(min=1)
+
+
+def rotation_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of features (B, T, 25, 6)."""
+    return masked_mean((prediction - target).square(), mask)
+
+
+def position_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of points (B, T, N, 3), joints or vertices, in square metres per coordinate."""
+    return masked_mean((prediction - target).square(), mask)
+
+
+def velocity_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of the frame-to-frame differences of points (B, T, N, 3)."""
+    difference = (prediction[:, 1:] - prediction[:, :-1]) - (target[:, 1:] - target[:, :-1])
+    return masked_mean(difference.square(), mask[:, 1:] & mask[:, :-1])
+
+
+def cosine_loss(latents: Tensor, embeddings: Tensor) -> Tensor:
+    """One minus the mean cosine of latents (B, D) and their embeddings (B, D)."""
+    return 1.0 - F.cosine_similarity(latents, embeddings, dim=-1).mean()
+
+
+def contrast_loss(latents: Tensor, embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """InfoNCE in both directions (van den Oord et al. 2018), all pairs of one label being positives.
+
+    latents (B, D) and embeddings (B, D), unit length; labels (B,) integers.
+    """
+    logits = latents @ embeddings.T / temperature  # (B, B)
+    positive = (labels[:, None] == labels[None, :]).to(logits)
+    positive = positive / positive.sum(-1, keepdim=True)  # symmetric before this line, so rows serve both ways
+    rows = -(positive * F.log_softmax(logits, dim=-1)).sum(-1)
+    columns = -(positive * F.log_softmax(logits.T, dim=-1)).sum(-1)
+    return 0.5 * (rows.mean() + columns.mean())
+
+
+def edited(latents: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Latents (B, D) moved from their own caption's embedding to another's, both (B, D), at unit length."""
+    return F.normalize(latents + other - own, dim=-1)

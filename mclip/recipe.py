@@ -1,0 +1,220 @@
+"""A training run as one complete, typed, strict TOML file.
+
+Every table of the file is a dataclass here and every key a field. Unknown keys, wrong types and values out of range are
+errors that name the key. There is no inheritance between recipes: what a file says is what runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mclip.errors import RecipeError
+
+# A recipe is a page; anything larger is not one.
+MAX_RECIPE_BYTES = 1_000_000
+
+REPRESENTATIONS = ("smpl24",)
+TEXT_SPACES = ("minilm-l6",)
+
+
+def _require(condition: bool, key: str, rule: str) -> None:
+    if not condition:
+        raise RecipeError(f"{key} {rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which motions are trained on, and how windows are drawn from them."""
+
+    store: str = "motions.h5"
+    """the HDF5 file made by `mclip preprocess`; relative to the working directory"""
+    representation: str = "smpl24"
+    """how a frame is written as numbers, see mclip.runtime.representation"""
+    window: int = 60
+    """frames in a window at most"""
+    min_window: int = 30
+    """frames in a window at least; shorter recordings are left out"""
+    exclude: tuple[str, ...] = ()
+    """sources (top folders of the preprocessed tree) left out"""
+    balance: float = 0.5
+    """how labels are drawn: 0 every label equally often, 1 as often as it is in the data"""
+    mirror: float = 0.5
+    """share of windows that are mirrored, with left and right exchanged in their captions"""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """windows are played at a speed drawn from this range"""
+
+    def __post_init__(self) -> None:
+        _require(self.representation in REPRESENTATIONS, "data.representation", f"must be one of {REPRESENTATIONS}")
+        _require(0 < self.min_window <= self.window <= 1000, "data.window", "must be between data.min_window and 1000")
+        _require(0 <= self.balance <= 1, "data.balance", "must lie in [0, 1]")
+        _require(0 <= self.mirror <= 1, "data.mirror", "must lie in [0, 1]")
+        _require(0.25 <= self.speed[0] <= self.speed[1] <= 4, "data.speed", "must be a range within [0.25, 4]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The transformer auto-encoder. Latents have the width of the text space."""
+
+    latent: int = 384
+    """width of a latent; must be the text space's"""
+    width: int = 256
+    """width of the transformer"""
+    feedforward: int = 1024
+    """width of its feed-forward layers"""
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    heads: int = 4
+    dropout: float = 0.1
+    patch: int = 1
+    """frames per token"""
+    normalize: bool = True
+    """whether latents have unit length"""
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "width", "feedforward", "encoder_layers", "decoder_layers", "heads", "patch"):
+            _require(getattr(self, name) > 0, f"model.{name}", "must be positive")
+        _require(self.width % self.heads == 0, "model.width", "must be a multiple of model.heads")
+        _require(self.width % 2 == 0, "model.width", "must be even")
+        _require(0 <= self.dropout < 1, "model.dropout", "must lie in [0, 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """What the training objective is the weighted sum of; see mclip.nn.losses."""
+
+    rotation: float = 1.0
+    """6D features, mean squared error"""
+    joints: float = 1.0
+    """joint positions, mean squared error, square metres"""
+    velocity: float = 1.0
+    """joint velocities, mean squared error, square metres per frame squared"""
+    text: float = 0.01
+    """one minus the cosine of a motion's latent and its caption's embedding"""
+    contrast: float = 0.0
+    """InfoNCE between latents and captions; captions of one label count as positives"""
+    temperature: float = 0.1
+    """of the contrast"""
+    text_decode: float = 0.0
+    """decoding a caption's embedding towards the exemplar of its label"""
+    edit: float = 0.0
+    """decoding latent + caption of another label - own caption towards the other label's exemplar"""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            _require(getattr(self, item.name) >= 0, f"loss.{item.name}", "must not be negative")
+        _require(self.temperature > 0, "loss.temperature", "must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine decay to a tenth."""
+
+    steps: int = 10_000
+    batch: int = 20
+    """windows per step"""
+    text_batch: int = 0
+    """of these, how many captions are decoded towards exemplars, and how many edits"""
+    lr: float = 1e-4
+    warmup: int = 500
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """largest norm of the gradient"""
+    checkpoint_every: int = 500
+    """steps between checkpoints"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "lr", "clip", "checkpoint_every"):
+            _require(getattr(self, name) > 0, f"optim.{name}", "must be positive")
+        _require(0 <= self.warmup <= self.steps, "optim.warmup", "must lie between 0 and optim.steps")
+        _require(0 <= self.text_batch <= self.batch, "optim.text_batch", "must lie between 0 and optim.batch")
+        _require(self.weight_decay >= 0, "optim.weight_decay", "must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole run."""
+
+    name: str
+    text_space: str = "minilm-l6"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name.strip()), "name", "must not be empty")
+        _require(self.text_space in TEXT_SPACES, "text_space", f"must be one of {TEXT_SPACES}")
+        _require(0 <= self.seed < 2**32, "seed", "must lie in [0, 2^32)")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe. Raises RecipeError with the file and the dotted key."""
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise RecipeError(f"{path}: too large for a recipe")
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file", "recipes/ holds examples") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"{path}: not a readable TOML file ({error})") from None
+    try:
+        return recipe_from_dict(table)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.message}", error.hint) from None
+
+
+def recipe_from_dict(table: dict[str, Any]) -> Recipe:
+    """Check a parsed recipe. Raises RecipeError with the dotted key."""
+    return _build(Recipe, table, "")
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, complete, fit for JSON and for recipe_from_dict."""
+    return dataclasses.asdict(recipe)
+
+
+_T = TypeVar("_T")
+
+
+def _build(kind: type[_T], table: dict[str, Any], prefix: str) -> _T:
+    hints = typing.get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            raise RecipeError(f"unknown key {prefix}{key}", f"did you mean {prefix}{near[0]}?" if near else "")
+    missing = [
+        name
+        for name, item in fields.items()
+        if name not in table and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise RecipeError(f"{prefix}{missing[0]} is missing")
+    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, key: str) -> Any:
+    """`value` as the type of its field: TOML has no tuples, and writes whole floats as integers."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{key} must be a table, not {value!r}")
+        return _build(kind, value, f"{key}.")
+    if isinstance(kind, types.GenericAlias):
+        arguments = typing.get_args(kind)
+        open_ended = arguments[-1] is Ellipsis
+        if not isinstance(value, (list, tuple)) or not (open_ended or len(value) == len(arguments)):
+            raise RecipeError(f"{key} must be a list{'' if open_ended else f' of {len(arguments)}'}, not {value!r}")
+        return tuple(_value(arguments[0], item, key) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RecipeError(f"{key} must be {kind.__name__}, not {value!r}")
+    return value

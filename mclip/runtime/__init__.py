@@ -1,0 +1,1 @@
+"""What runs a pack: numpy, onnxruntime and tokenizers, nothing else."""

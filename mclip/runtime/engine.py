@@ -1,0 +1,130 @@
+"""An opened pack: texts and motions to latents, latents to motions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from mclip.errors import PackError, UsageError
+from mclip.pack import Manifest, Pack, find_pack, open_pack
+from mclip.runtime.prior import Prior, load_bank
+from mclip.runtime.session import Session
+
+# Rows run at once: larger batches fall out of the processor's cache and are slower.
+CHUNK = 8
+
+
+class Engine:
+    """Runs a pack. Graphs are read, checked and started when they are first used.
+
+    Methods take any number of rows and are deterministic.
+    """
+
+    def __init__(self, pack: Pack, device: str = "auto") -> None:
+        self.pack, self._device = pack, device
+
+    @classmethod
+    def open(cls, pack: str | Path | None = None, device: str = "auto") -> Engine:
+        """Open a pack by name or directory; None is the mini pack, or what MCLIP_PACK names. Raises PackError."""
+        return cls(open_pack(find_pack(pack)), device)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the pack says about itself."""
+        return self.pack.manifest
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What turns text embeddings into latents; None if the embeddings are decoded as they are."""
+        if self.manifest.prior is None:
+            return None
+        return load_bank(self.pack.read(self.manifest.prior.file), self.manifest.latent)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text. Raises UsageError for one that is empty or longer than the pack can read."""
+        for text in texts:
+            if not text.strip():
+                raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
+        tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))]
+        for text, ids in zip(texts, tokens, strict=True):
+            if len(ids) > self.manifest.max_tokens:
+                raise UsageError(
+                    f"the text {shorten(text)!r} has {len(ids)} tokens, "
+                    f"the pack {self.manifest.name} reads at most {self.manifest.max_tokens}",
+                    "say it in one or two sentences",
+                )
+        return tokens
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit embeddings (N, D) of texts. Raises UsageError as `tokenize`."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Unit embeddings (N, D) of token ids from `tokenize`."""
+        result = np.empty((len(tokens), self.manifest.latent), np.float32)
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))  # equal lengths need no padding
+        for chunk in _chunks(order):
+            length = len(tokens[chunk[-1]])
+            ids = np.zeros((len(chunk), length), np.int64)
+            mask = np.zeros((len(chunk), length), np.int64)
+            for row, index in enumerate(chunk):
+                ids[row, : len(tokens[index])] = tokens[index]
+                mask[row, : len(tokens[index])] = 1
+            result[chunk] = self._graph("text_encoder").run(ids, mask)
+        return result
+
+    def encode_motion(self, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Latents (N, D) of features (N, T, 25, 6), mask (N, T) true where there are frames."""
+        graph = self._graph("motion_encoder")
+        rows = [graph.run(features[chunk], mask[chunk]) for chunk in _chunks(range(len(features)))]
+        return np.concatenate(rows) if rows else np.empty((0, self.manifest.latent), np.float32)
+
+    def decode(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Features (N, T, 25, 6) of latents (N, D), at the frames where mask (N, T) is true."""
+        graph = self._graph("motion_decoder")
+        rows = [graph.run(latents[chunk], mask[chunk]) for chunk in _chunks(range(len(latents)))]
+        return np.concatenate(rows) if rows else np.empty((0, mask.shape[1], 25, 6), np.float32)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            tokenizer = Tokenizer.from_buffer(self.pack.read("tokenizer.json"))
+        except PackError:
+            raise
+        except Exception as error:
+            # The Rust library raises plain Exception.
+            raise PackError(
+                f"{self.pack.path}: tokenizer.json cannot be read ({error})", "re-run mclip export"
+            ) from None
+        tokenizer.no_truncation()  # too long is an error, not a surprise
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _sessions(self) -> dict[str, Session]:
+        return {}
+
+    def _graph(self, name: str) -> Session:
+        if name not in self._sessions:
+            session = Session(self.pack.read_graph(name), str(self.pack.path / f"{name}.onnx"), self._device)
+            expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
+            if session.inputs != expected:
+                raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
+            self._sessions[name] = session
+        return self._sessions[name]
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """A text as it fits into a message."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _chunks(rows: Sequence[int]) -> list[list[int]]:
+    return [list(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]

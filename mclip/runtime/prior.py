@@ -1,0 +1,157 @@
+"""From text embeddings to motion latents.
+
+Text and latents share a space but fill different parts of it: the decoder does best on latents that motions really
+have. `Bank` answers a text with the latent of a training motion whose captions say nearly the same.
+
+bank.npz (no pickles, uncompressed; N entries, K captions, D the latent width):
+
+    latents      (N, D) float16    latents of windows
+    frames       (N,)   int32      frames in each window
+    names        uint8             UTF-8, one line per entry: "path#start-stop", frames of the source motion
+    captions     (K, D) float16    unit embeddings of the captions
+    texts        uint8             UTF-8, one line per caption
+    offsets      (N+1,) int32      entry i has the captions ids[offsets[i]:offsets[i+1]], at least one
+    ids          (E,)   int32      indices into captions
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip.errors import PackError
+from mclip.files import atomic_path
+
+# A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
+MAX_BANK_BYTES = 500_000_000
+# Among entries with equally good captions, the one whose latent lies nearest to the text.
+_LATENT_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """What a prior found for a text.
+
+    latent   (D,) float32
+    score    how well text and caption agree: their cosine, 1 for the same words
+    caption  the nearest caption
+    name     the training motion the latent is of
+    """
+
+    latent: NDArray[np.float32]
+    score: float
+    caption: str
+    name: str
+
+
+class Prior(Protocol):
+    """Turns text embeddings into latents."""
+
+    def match(self, embeddings: NDArray[np.float32]) -> list[Match]:
+        """One match for each of the unit embeddings (B, D); the same input gives the same matches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bank:
+    """The latents and captions of training motions; fields as in the module docstring."""
+
+    latents: NDArray[np.float16]
+    frames: NDArray[np.int32]
+    names: tuple[str, ...]
+    captions: NDArray[np.float16]
+    texts: tuple[str, ...]
+    offsets: NDArray[np.int32]
+    ids: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        entries, captions = len(self.latents), len(self.captions)
+        for valid, what in (
+            (self.latents.ndim == 2 and self.latents.shape[1:] == self.captions.shape[1:], "latents and captions"),
+            (entries > 0 and self.frames.shape == (entries,) and len(self.names) == entries, "frames and names"),
+            (len(self.texts) == captions, "texts"),
+            (self.offsets.shape == (entries + 1,) and self.offsets[0] == 0, "offsets"),
+            ((np.diff(self.offsets) > 0).all() and self.offsets[-1] == len(self.ids), "offsets"),
+            (self.ids.ndim == 1 and ((self.ids >= 0) & (self.ids < captions)).all(), "ids"),
+            (np.isfinite(self.latents).all() and np.isfinite(self.captions).all(), "values"),
+        ):
+            if not valid:
+                raise PackError(f"the bank's {what} do not fit together", "re-run mclip export")
+
+    def __len__(self) -> int:
+        """The number of entries N."""
+        return len(self.latents)
+
+    def match(self, embeddings: NDArray[np.float32]) -> list[Match]:
+        """The best entry for each of the unit embeddings (B, D); of equals, the first."""
+        to_captions = embeddings @ self.captions.astype(np.float32).T  # (B, K)
+        to_entries = np.maximum.reduceat(to_captions[:, self.ids], self.offsets[:-1], axis=1)  # (B, N)
+        latents = self.latents.astype(np.float32)
+        ranking = to_entries + _LATENT_WEIGHT * (embeddings @ latents.T)
+        return [self._match(latents, to_captions[row], int(best)) for row, best in enumerate(ranking.argmax(axis=1))]
+
+    def _match(self, latents: NDArray[np.float32], to_captions: NDArray[np.float32], entry: int) -> Match:
+        own = self.ids[self.offsets[entry] : self.offsets[entry + 1]]
+        caption = int(own[to_captions[own].argmax()])
+        return Match(latents[entry], float(to_captions[caption]), self.texts[caption], self.names[entry])
+
+    def save(self, path: Path) -> None:
+        """Write bank.npz (module docstring), atomically."""
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                latents=self.latents,
+                frames=self.frames,
+                names=_to_lines(self.names),
+                captions=self.captions,
+                texts=_to_lines(self.texts),
+                offsets=self.offsets,
+                ids=self.ids,
+            )
+
+
+_LAYOUT: dict[str, tuple[type, int]] = {
+    "latents": (np.float16, 2),
+    "frames": (np.int32, 1),
+    "names": (np.uint8, 1),
+    "captions": (np.float16, 2),
+    "texts": (np.uint8, 1),
+    "offsets": (np.int32, 1),
+    "ids": (np.int32, 1),
+}
+
+
+def load_bank(content: bytes, latent: int) -> Bank:
+    """Read bank.npz for latents of width `latent`. Raises PackError for anything else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BANK_BYTES:
+                raise PackError(f"the bank unpacks to more than {MAX_BANK_BYTES} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _LAYOUT}
+        for name, (dtype, ndim) in _LAYOUT.items():
+            if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
+                raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
+        names, texts = _from_lines(arrays.pop("names")), _from_lines(arrays.pop("texts"))
+    except PackError:
+        raise
+    except Exception as error:
+        # numpy and zipfile raise a dozen kinds for damaged archives.
+        raise PackError(f"the bank cannot be read ({error})", "re-run mclip export") from None
+    if arrays["latents"].shape[1] != latent:
+        raise PackError(f"the bank's latents have width {arrays['latents'].shape[1]}, the pack's {latent}")
+    return Bank(names=names, texts=texts, **arrays)
+
+
+def _to_lines(values: Sequence[str]) -> NDArray[np.uint8]:
+    return np.frombuffer("\n".join(" ".join(value.splitlines()) for value in values).encode(), np.uint8)
+
+
+def _from_lines(content: NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(content.tobytes().decode().split("\n"))

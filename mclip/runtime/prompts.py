@@ -1,0 +1,145 @@
+"""What to generate and where to write it: prompt files, and output paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mclip.errors import MclipError, UsageError
+from mclip.formats import WRITABLE
+from mclip.motion import load_npz
+from mclip.runtime.engine import shorten
+from mclip.runtime.tasks import Prompt
+
+# A million prompts of 60 characters.
+MAX_PROMPT_BYTES = 64_000_000
+_SUFFIX = ".npz"
+_MAX_SLUG = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A prompt and the file its motion is written to; None until `plan` has chosen one."""
+
+    prompt: Prompt
+    path: Path | None = None
+
+
+def read_prompts(content: bytes, name: str) -> list[Job]:
+    """Prompts from a file: one a line, or JSONL objects with "text" and, if wanted, "seconds" and "out".
+
+    name: of the file, for messages. `out` is a path below the output folder. Raises UsageError with the line's number.
+    """
+    if len(content) > MAX_PROMPT_BYTES:
+        raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    jobs = [_read_line(line, f"{name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not jobs:
+        raise UsageError(f"{name}: holds no prompts", "write one prompt a line")
+    return jobs
+
+
+def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[Prompt, Path]]:
+    """The file of every job.
+
+    folder: whether `out` is a folder (the working directory if None), in which files are named after their prompts;
+    else it is the one job's file, or a folder if one of that name exists.
+    Raises UsageError when two jobs would write the same file.
+    """
+    if not folder and len(jobs) == 1 and out is not None and not out.is_dir():
+        return [(jobs[0].prompt, out)]
+    if folder and out is not None and (out.is_file() or (out.suffix and not out.is_dir())):
+        raise UsageError(f"{out}: several motions need a folder to go to", f"-o {out.with_suffix('')}")
+    base = out or Path()
+    taken: set[str] = set()
+    for job in jobs:
+        if job.path is not None:
+            # Some file systems do not tell upper from lower case.
+            if str(job.path).casefold() in taken:
+                raise UsageError(f"{job.path}: two prompts would write it", 'give each its own "out"')
+            taken.add(str(job.path).casefold())
+    planned = []
+    for job in jobs:
+        path = job.path or _free_name(job.prompt.text, taken)
+        planned.append((job.prompt, base / path))
+    return planned
+
+
+def check_outputs(paths: Sequence[Path], *, force: bool) -> None:
+    """Raise UsageError for a path of no known format, or, without `force`, a file `mclip generate` did not make."""
+    for path in paths:
+        if path.suffix.lower() not in WRITABLE:
+            kind = path.suffix or "files without a suffix"
+            raise UsageError(f"{path}: mclip cannot write {kind}", f"it writes {', '.join(WRITABLE)}")
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder", "choose another name with -o")
+        if not force and path.exists() and not _is_generated(path):
+            raise UsageError(f"{path}: is already there, and mclip generate did not make it", "--force overwrites it")
+
+
+def _is_generated(path: Path) -> bool:
+    try:
+        return path.suffix.lower() == _SUFFIX and load_npz(path).origin.get("command") == "generate"
+    except MclipError:
+        return False
+
+
+def _read_line(line: str, where: str) -> Job:
+    if not line.lstrip().startswith("{"):
+        return Job(Prompt(line.strip()))
+    try:
+        table = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not readable JSON ({error})") from None
+    if unknown := sorted(set(table) - {"text", "seconds", "out"}):
+        raise UsageError(f"{where}: unknown key {unknown[0]!r}", 'a line has "text", and may have "seconds" and "out"')
+    text, seconds, out = table.get("text"), table.get("seconds"), table.get("out")
+    if not isinstance(text, str):
+        raise UsageError(f'{where}: has no "text"', 'write {"text": "a person waves"}')
+    if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool)):
+        raise UsageError(f"{where}: seconds is {seconds!r}, not a number")
+    return Job(Prompt(text, None if seconds is None else float(seconds)), _below(out, where))
+
+
+def _below(out: Any, where: str) -> Path | None:
+    """A relative path that stays below the output folder."""
+    if out is None:
+        return None
+    path = PurePosixPath(out) if isinstance(out, str) else None
+    if path is None or not path.name or path.is_absolute() or ".." in path.parts or Path(path).is_absolute():
+        raise UsageError(f"{where}: out is {out!r}, not a path below the output folder")
+    return Path(path)
+
+
+def _free_name(text: str, taken: set[str]) -> Path:
+    """A file name after the text that is not taken; it is then."""
+    slug = slugify(text)
+    number = 1
+    name = f"{slug}{_SUFFIX}"
+    while name.casefold() in taken:
+        number += 1
+        name = f"{slug}-{number}{_SUFFIX}"
+    taken.add(name.casefold())
+    return Path(name)
+
+
+def slugify(text: str) -> str:
+    """A text as a file name without suffix: "A man, walking" becomes "a-man-walking"."""
+    words = "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()
+    slug = ""
+    for word in words:
+        if len(slug) + 1 + len(word) > _MAX_SLUG:
+            break
+        slug = f"{slug}-{word}" if slug else word
+    return slug or "".join(words)[:_MAX_SLUG] or "motion"
+
+
+def low_confidence(text: str, caption: str, score: float) -> str:
+    """The warning for a prompt unlike all captions."""
+    return f"warning: {shorten(text)!r} is unlike what was trained on; nearest is {shorten(caption)!r} ({score:.2f})"

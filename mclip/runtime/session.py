@@ -1,0 +1,86 @@
+"""One ONNX graph, ready to run on the device that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mclip.errors import DeviceError, PackError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda")
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4
+
+
+class Session:
+    """A graph and the device it really runs on."""
+
+    def __init__(self, model: bytes, name: str, device: str = "auto") -> None:
+        """Load an ONNX model; name is for messages, device one of DEVICES, "auto" CUDA where it works, else the CPU.
+
+        Raises PackError if it is no model, UsageError for no known device, DeviceError if the device cannot be had.
+        """
+        if device not in DEVICES:
+            raise UsageError(f"there is no device {device!r}", f"choose one of {', '.join(DEVICES)}")
+        if device == "cuda" and _CUDA not in onnxruntime.get_available_providers():
+            raise DeviceError("this onnxruntime is built without CUDA", _GET_CUDA)
+        if device == "cuda" and not _has_nvidia_driver():
+            raise DeviceError("this machine has no NVIDIA driver", _GET_CUDA)
+        self.name = name
+        wants_cuda = device == "cuda" or (device == "auto" and _has_nvidia_driver())
+        if wants_cuda:
+            _load_cuda_libraries()
+        self._session = _create(model, name, [_CUDA, _CPU] if wants_cuda else [_CPU])
+        # onnxruntime lists CUDA without a GPU, and falls back without a word that can be caught.
+        self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        if device == "cuda" and self.device != "cuda":
+            raise DeviceError("onnxruntime could not start CUDA and fell back to the CPU", _GET_CUDA)
+        self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
+
+    def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """The graph's only output for its inputs, in the graph's order."""
+        feeds = dict(zip(self.inputs, inputs, strict=True))
+        result: NDArray[np.float32] = self._session.run(None, feeds)[0]
+        return result
+
+
+_GET_CUDA = 'pip install "mclip[cuda]" on a machine with an NVIDIA driver, or leave --device out'
+
+
+def _create(model: bytes, name: str, providers: list[str]) -> Any:
+    options = onnxruntime.SessionOptions()
+    # A failed start of CUDA is reported by us, once.
+    options.log_severity_level = _FATAL_ONLY if _CUDA in providers else _ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=[name for name in providers if name in onnxruntime.get_available_providers()],
+            # The fused kernel is slower than its parts on a CPU (measured: 10 to 15 %).
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:
+        # onnxruntime raises a dozen classes of its own for a graph it cannot load.
+        reason = str(error).splitlines()[0][:200]
+        raise PackError(f"{name}: onnxruntime cannot load it ({reason})", "pip install -U onnxruntime") from None
+
+
+def _load_cuda_libraries() -> None:
+    """Find the CUDA libraries pip installed, without the many lines onnxruntime prints where there are none."""
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(AttributeError):  # before onnxruntime 1.21
+        onnxruntime.preload_dlls()
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether trying CUDA is worth its second of start-up."""
+    if sys.platform == "win32":
+        return Path("C:/Windows/System32/nvcuda.dll").exists()
+    return Path("/dev/nvidiactl").exists()

@@ -1,0 +1,1 @@
+"""Joints, parents, forward kinematics, and motion from other rigs."""

@@ -1,0 +1,1 @@
+"""Training: recipe and store to a run directory."""

@@ -1,0 +1,124 @@
+"""Run directories and checkpoints.
+
+    runs/mini/
+      recipe.json                  the resolved recipe
+      curves.csv                   one line per logging interval
+      checkpoint-00002000/
+        model.safetensors          weights
+        optimizer.safetensors      AdamW's moments and step counts, by parameter name
+        state.json                 step, mclip version, recipe, sha256 of both files
+
+A checkpoint folder is written under a temporary name and renamed, so it is whole or absent. Batches and dropout are
+functions of seed and step, so there is no generator state to keep. The last two checkpoints stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mclip import __version__
+from mclip.errors import DataError, RecipeError
+from mclip.files import sha256, write_text
+from mclip.nn.model import MotionClip
+from mclip.recipe import Recipe, recipe_from_dict, recipe_to_dict
+
+_KEPT = 2
+_PREFIX = "checkpoint-"
+
+
+def save_checkpoint(
+    run: Path, model: MotionClip, optimizer: torch.optim.Optimizer, step: int, recipe: Recipe, metrics: dict[str, float]
+) -> Path:
+    """Write the checkpoint of `step` and drop all but the last two; returns its folder."""
+    folder = run / f"{_PREFIX}{step:08d}"
+    temporary = run / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors")
+    save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+    state = {
+        "step": step,
+        "mclip": __version__,
+        "recipe": recipe_to_dict(recipe),
+        "metrics": metrics,
+        "sha256": {name: sha256(temporary / name) for name in ("model.safetensors", "optimizer.safetensors")},
+    }
+    write_text(temporary / "state.json", json.dumps(state, indent=1))
+    for file in temporary.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    for old in sorted(run.glob(f"{_PREFIX}*"))[:-_KEPT]:
+        shutil.rmtree(old)
+    return folder
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint folder of a run, or None."""
+    found = sorted(path for path in run.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
+    return found[-1] if found else None
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """state.json, with the hashes of the weight files checked. Raises DataError when something is damaged."""
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        damaged = [name for name, digest in state["sha256"].items() if sha256(checkpoint / name) != digest]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{checkpoint}: not a readable checkpoint ({error})", _OTHER) from None
+    if damaged:
+        raise DataError(f"{checkpoint}: {', '.join(damaged)} does not match its sha256", _OTHER)
+    return state
+
+
+_OTHER = "delete that folder to go on from the checkpoint before it"
+
+
+def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> int:
+    """Load weights and optimiser state into place; returns the step. Raises DataError."""
+    state = read_state(checkpoint)
+    try:
+        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        tensors = load_file(checkpoint / "optimizer.safetensors")
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(f"{checkpoint}: does not fit the recipe's model ({error})", _OTHER) from None
+    for name, parameter in model.named_parameters():
+        optimizer.state[parameter] = {key: tensors[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+    return int(state["step"])
+
+
+def load_model(run: Path) -> tuple[MotionClip, Recipe]:
+    """The model of a run directory's newest checkpoint (or of a checkpoint folder itself), ready for inference."""
+    checkpoint = run if (run / "state.json").is_file() else latest_checkpoint(run)
+    if checkpoint is None:
+        raise DataError(f"{run}: holds no checkpoint", "give the run directory that mclip train made")
+    state = read_state(checkpoint)
+    try:
+        recipe = recipe_from_dict(state["recipe"])
+    except RecipeError as error:
+        raise DataError(f"{checkpoint}: {error.message}", "it was made by another version of mclip") from None
+    model = MotionClip(recipe.model)
+    try:
+        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(f"{checkpoint}: weights do not fit their recipe ({error})") from None
+    return model.eval(), recipe
+
+
+def _optimizer_tensors(model: MotionClip, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}:{key}": value.contiguous()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }

@@ -1,0 +1,1 @@
+"""Motions made visible: contact sheets of the body."""
