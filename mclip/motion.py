@@ -131,12 +131,12 @@ def load_npz(path: Path) -> Motion:
         raise MotionError(f"{path}: trans has shape {transl.shape}, poses has {len(poses)} frames")
     betas = np.zeros(10, np.float32)
     if "betas" in arrays:
-        given = arrays["betas"].astype(np.float32).reshape(-1)[:10]
+        given = _float32(arrays["betas"], path, "betas").reshape(-1)[:10]
         betas[: len(given)] = given
     try:
         return Motion(
-            pose=poses.astype(np.float32),
-            transl=transl.astype(np.float32),
+            pose=_float32(poses, path, "poses"),
+            transl=_float32(transl, path, "trans"),
             fps=fps,
             betas=betas,
             gender=_gender(arrays),
@@ -152,8 +152,7 @@ def is_shape_file(path: Path) -> bool:
 
 
 _WANTED = frozenset(
-    ("poses", "root_orient", "pose_body", "trans", "transl", "betas", "gender", "mclip")
-    + ("mocap_framerate", "mocap_frame_rate", "fps")
+    "poses root_orient pose_body trans transl betas gender mclip mocap_framerate mocap_frame_rate fps".split()
 )
 
 
@@ -179,9 +178,17 @@ def _scalar(arrays: dict[str, NDArray[Any]], path: Path, *names: str) -> float:
         if name in arrays:
             try:
                 return float(arrays[name].reshape(-1)[0])
-            except (ValueError, IndexError):
+            except (ValueError, TypeError, IndexError):
                 raise MotionError(f"{path}: {name} is not a number") from None
     raise MotionError(f"{path}: has no frame rate ({' or '.join(names[:2])})", "add mocap_framerate to the file")
+
+
+def _float32(array: NDArray[Any], path: Path, name: str) -> NDArray[np.float32]:
+    if array.dtype.kind not in "fiu":
+        raise MotionError(f"{path}: {name} holds {array.dtype}, not numbers")
+    # What float32 cannot hold becomes infinite, and is refused as that.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
@@ -195,11 +202,11 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
             raise MotionError(f"{path}: root_orient and pose_body do not fit together") from None
     else:
         raise MotionError(f"{path}: has no 'poses'", "an AMASS .npz holds poses, trans and mocap_framerate")
-    if poses.dtype.kind not in "fiu":
-        raise MotionError(f"{path}: poses holds {poses.dtype}, not numbers")
     if poses.ndim == 3 and poses.shape[2] == 3:
         poses = poses.reshape(len(poses), -1)
     width = poses.shape[1] if poses.ndim == 2 else 0
+    if len(poses) == 0:
+        raise MotionError(f"{path}: has no frames")
     if len(poses) > MAX_FRAMES:
         raise MotionError(f"{path}: has {len(poses)} frames, more than {MAX_FRAMES}")
     joints = poses.reshape(len(poses), -1, 3) if width and width % 3 == 0 else poses

@@ -114,10 +114,20 @@ def test_skinning_agrees_with_smplx(corrected: bool) -> None:
             body_pose=torch.from_numpy(motion.pose[:, 1:].reshape(len(motion), 69)),
             transl=torch.from_numpy(motion.transl),
         )
-    np.testing.assert_allclose(pose_vertices(body, motion), expected.vertices.numpy(), atol=1e-4)
+    vertices = skin(body, motion.pose, motion.transl, motion.betas)
+    np.testing.assert_allclose(vertices, expected.vertices.numpy(), atol=1e-4)
     np.testing.assert_allclose(
         body.rest_joints(motion.betas)[0] + motion.transl, expected.joints[:, 0].numpy(), atol=1e-4
     )
+
+
+def test_the_free_body_keeps_its_shape_whatever_the_betas_of_a_motion_and_others_do_not() -> None:
+    motion = random_motion(2)
+    plain = replace(motion, betas=np.zeros(10, np.float32))
+    body = load_body()
+    np.testing.assert_array_equal(pose_vertices(body, motion), pose_vertices(body, plain))
+    licensed = replace(body, free=False)
+    assert np.abs(pose_vertices(licensed, motion) - pose_vertices(licensed, plain)).max() > 0.01
 
 
 @pytest.mark.parametrize("corrected", [False, True], ids=["free", "posedirs"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -132,7 +133,7 @@ def test_a_body_that_turns_away_is_as_bright() -> None:
 
 def test_silhouettes_agree_with_pyrender() -> None:
     try:
-        find_backend("pyrender")
+        find_backend("pyrender")(SQUARE, SQUARE_FACES, fit(SQUARE, look(-np.pi / 2, 0.0)), 640)
     except AssetError as error:
         pytest.skip(f"the independent renderer is missing: {error.message}")
     body, motion = load_body(), poses()
@@ -156,6 +157,23 @@ def test_pyrender_without_a_gl_library_is_an_error_with_a_next_step() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "libegl1" in result.stdout
+
+
+def test_a_gl_platform_that_does_not_work_is_an_asset_error() -> None:
+    pytest.importorskip("pyrender")
+    program = (
+        "import numpy as np\nfrom mclip.errors import AssetError\nfrom mclip.render.camera import fit, look\n"
+        "from mclip.render.frames import find_backend\n"
+        "points = np.eye(3, dtype=np.float32)\n"
+        "try: find_backend('pyrender')(points, np.array([[0, 1, 2]], np.int32), fit(points, look(0.0, 0.0)), 8)\n"
+        "except AssetError as error: print(error.hint)\n"
+    )
+    # With no display and no GL driver to be found, EGL has no device to open.
+    environment = os.environ | {"PYOPENGL_PLATFORM": "egl", "EGL_DEVICE_ID": "99"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "--renderer" in result.stdout
 
 
 def test_without_numba_the_numpy_rasteriser_and_skinning_take_over() -> None:

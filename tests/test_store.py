@@ -18,6 +18,7 @@ LENGTHS = (3, 1, 5)
 PATHS = ("a/walk.bvh", "b/räum auf – 走る.npz", "c.glb#Sit 🪑")
 POSE = np.random.default_rng(0).normal(size=(sum(LENGTHS), 24, 3)).astype(np.float32)
 TRANSL = np.random.default_rng(1).normal(size=(sum(LENGTHS), 3)).astype(np.float32)
+CAPTIONS = {"motion": [0, 2], "start": [0, 1], "stop": [3, 4], "text": [0, 1], "mirrored": [1, 0], "label": [0, 0]}
 IMAGES = [(0, 1, b"RIFFone"), (2, 0, b"two"), (2, 4, b"three")]
 
 

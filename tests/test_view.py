@@ -15,12 +15,14 @@ from mclip.body.model import load_body
 from mclip.errors import UsageError
 from mclip.motion import Motion
 from mclip.render.camera import HALF_SIDE
+from mclip.render.frames import render_layers
 from mclip.skeleton.smpl import JOINT, REST_JOINTS
 from mclip.view.preview import check_output, is_preview, write_preview
 from mclip.view.sheet import contact_sheet
 from mclip.view.stage import draw_stage, set_stage
 
-STANDING = -float(load_body().v_template[:, 1].min())  # transl z with the soles on the floor
+# transl z with the soles on the floor: the pelvis lies at transl + rest_joints[0], which is not turned.
+STANDING = float(REST_JOINTS[0, 1] - load_body().v_template[:, 1].min() - REST_JOINTS[0, 2])
 
 
 def sit_down(frames: int = 21) -> Motion:
@@ -73,10 +75,13 @@ def test_a_floating_body_is_apart_from_its_shadow() -> None:
     flying = replace(sit_down(), transl=sit_down().transl + np.array([0, 0, 0.45], np.float32))
     gaps = []
     for motion in (sit_down(), flying):
-        pictures, used = draw_stage(set_stage(motion, load_body(), [0]), size=200, backend="numba")
-        feet = np.nonzero(dark(pictures[0]).any(axis=1))[0].max()
-        gaps.append(int(np.nonzero(used[0].any(axis=1))[0].max() - feet))
-    assert gaps[1] > gaps[0] + 15
+        stage = set_stage(motion, load_body(), [0])
+        _, used = draw_stage(stage, size=200, backend="numba")
+        body = render_layers(stage.vertices, stage.body.faces, stage.cameras, size=200)[0, ..., 3] > 0
+        feet, shadow = (int(np.nonzero(mask.any(axis=1))[0].max()) for mask in (body, used[0] & ~body))
+        gaps.append(shadow - feet)
+    assert gaps[0] < 3
+    assert gaps[1] > 12
 
 
 def test_a_sheet_is_bright_and_grows_with_its_pictures() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from mclip.errors import UsageError
 from mclip.files import atomic_path
 
 SUFFIX = ".partial"
+# A run that was killed while it started a process holds its lock until that process has begun.
+_LOCK_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +113,22 @@ class Journal:
 
     def __init__(self, folder: Path, lock: IO[bytes]) -> None:
         self.folder = folder
+        # The output is made in here: what a kill leaves of it goes with the folder.
+        self.store = folder / "store"
         self._lock = lock
 
     def has_entries(self) -> bool:
         """Whether anything was kept."""
         return any(file.name != "lock" for file in self.folder.iterdir())
+
+    def publish(self, output: Path) -> None:
+        """Put the finished store in its place."""
+        try:
+            os.replace(self.store, output)
+        except OSError as error:
+            raise UsageError(
+                f"{output}: cannot write there ({error.strerror or error})", "choose another place with -o"
+            ) from None
 
     def remove(self) -> None:
         """Take the folder away: the output is whole."""
@@ -141,6 +155,10 @@ def open_journal(output: Path) -> Iterator[Journal]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder / "lock")
+        for _ in range(_LOCK_TRIES):
+            if lock is None:
+                time.sleep(0.1)
+                lock = _lock(folder / "lock")
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot write there ({error.strerror or error})", "choose another place with -o"

@@ -230,9 +230,8 @@ def caption_from_name(path: str) -> str:
     "to". A take is read from its own name, a name without words from its folder; "" if there are no words at all.
     """
     file, take = split_take(unicodedata.normalize("NFC", path))
-    parts = file.split("/")
-    parts[-1] = parts[-1].rpartition(".")[0] or parts[-1]
-    for part in (take, *reversed(parts)):
+    folder, _, name = file.rpartition("/")
+    for part in (take, name.rpartition(".")[0] or name, folder.rpartition("/")[2]):
         words = _words(part)
         if words:
             return " ".join(words)[:MAX_CAPTION]

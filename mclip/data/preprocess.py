@@ -128,7 +128,8 @@ def preprocess(
             journal.remove()
             first = entries[0]
             raise DataError(f"{root}: none of {len(entries)} motion files can be used", f"{first.path}: {first.reason}")
-        notes = _assemble(output, entries, options, rows)
+        notes = _assemble(journal.store, entries, options, rows)
+        journal.publish(output)
         journal.remove()
         return _report(
             read_store(output, mmap=True), done=True, reused=sum(entry.reused for entry in entries), notes=notes
@@ -209,9 +210,9 @@ def _content(path: Path) -> str:
 
 
 def _assemble(
-    output: Path, entries: Sequence[Entry], options: Mapping[str, Any], rows: list[Label] | None
+    path: Path, entries: Sequence[Entry], options: Mapping[str, Any], rows: list[Label] | None
 ) -> tuple[str, ...]:
-    """Write the store from the entries, in their order; returns what the user should know."""
+    """Write the store from the entries, in their order, to `path`; returns what the user should know."""
     takes = [(entry, name, frames) for entry in entries for name, frames in entry.takes]
     paths = [f"{entry.path}#{name}" if name else entry.path for entry, name, _ in takes]
     hashes = [entry.sha256 for entry, _, _ in takes]
@@ -231,9 +232,9 @@ def _assemble(
         test=options["test"],
         seed=options["seed"],
     )
-    _check_space(output, entries)
+    _check_space(path.parent, entries)
     drawn = {name: str(options[name]) for name in ("body", "renderer", "camera")}
-    with write_store(output, frames=sum(frames), fps=fps, options=options, **drawn) as writer:
+    with write_store(path, frames=sum(frames), fps=fps, options=options, **drawn) as writer:
         betas: list[NDArray[np.float32]] = []
         genders: list[str] = []
         images: list[tuple[int, int, bytes]] = []
@@ -261,13 +262,13 @@ def _assemble(
     return (*captions.notes, note) if copies else tuple(captions.notes)
 
 
-def _check_space(output: Path, entries: Sequence[Entry]) -> None:
+def _check_space(folder: Path, entries: Sequence[Entry]) -> None:
     """HDF5 takes a full disk badly, and says so late."""
     needed = sum(entry.file.stat().st_size for entry in entries if entry.file)
-    free = shutil.disk_usage(output.parent).free
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise UsageError(
-            f"{output}: needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            f"{folder.parent}: the store needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
             "free some space and run it again: what was finished is kept",
         )
 

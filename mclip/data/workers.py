@@ -99,9 +99,9 @@ def _pool_run(waiting: deque[Job], workers: int, finish: Callable[[Entry], None]
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize)
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.popleft()
-                running[pool.submit(work, job)] = job
+            while waiting and len(running) < 2 * workers:
+                running[pool.submit(work, waiting[0])] = waiting[0]
+                waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 entry = future.result()
                 del running[future]

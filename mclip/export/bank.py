@@ -65,10 +65,10 @@ def build_bank(
     place_of = {row: place for place, row in enumerate(rows)}
     texts = tuple(store.texts[row] for row in rows)
     return Bank(
-        latents=np.stack([latent for _, latent in chosen]).astype(np.float16),
+        latents=np.stack([latent for _, latent in chosen]),
         frames=np.array([candidate.stop - candidate.start for candidate, _ in chosen], np.int32),
         names=tuple(_name(store, candidate) for candidate, _ in chosen),
-        captions=embed(texts).astype(np.float16),
+        captions=embed(texts),
         texts=texts,
         offsets=np.cumsum([0, *(len(candidate.texts) for candidate, _ in chosen)]).astype(np.int32),
         ids=np.array([place_of[row] for candidate, _ in chosen for row in candidate.texts], np.int32),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from mclip.nn.model import COLUMNS, ROWS, MotionClip
 from mclip.pack import TensorSpec
@@ -19,39 +23,55 @@ OPSET = 18
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A module with what names its inputs and outputs.
+    """A module of two inputs, something and its mask, with what names them.
 
-    file: without suffix; example: inputs of any length, to trace with; inputs, outputs: as in the manifest
+    file: without suffix; inputs, output: as in the manifest
+    sample: draws the first input for a mask (B, L), true where there is something
     """
 
     file: str
     module: nn.Module
-    example: tuple[Tensor, ...]
-    inputs: tuple[TensorSpec, ...]
+    inputs: tuple[TensorSpec, TensorSpec]
     output: TensorSpec
+    sample: Callable[[np.random.Generator, NDArray[np.bool_]], NDArray[np.generic]]
+
+    def draw(self, batch: int, length: int, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+        """Random inputs; the first row is full, the others are shorter."""
+        mask = np.arange(length)[None] < np.maximum(1, length - 3 * np.arange(batch))[:, None]  # (B, L)
+        return self.sample(random, mask), mask.astype(self.inputs[1].dtype)
 
 
-def exportables(model: MotionClip, text_module: nn.Module) -> list[Exportable]:
-    """The graphs of a pack: text encoder, motion encoder, motion decoder."""
+def exportables(model: MotionClip, text_module: nn.Module, vocabulary: int) -> list[Exportable]:
+    """The graphs of a pack: text encoder, motion encoder, motion decoder. vocabulary: number of token ids."""
     width = model.config.latent
-    ids, tokens = torch.ones(2, 9, dtype=torch.int64), torch.ones(2, 9, dtype=torch.int64)
-    features, frames = torch.zeros(2, 37, ROWS, COLUMNS), torch.ones(2, 37, dtype=torch.bool)
-    frame_mask = TensorSpec(name="mask", dtype="bool", axes=("batch", "frames"))
+    frames = TensorSpec(name="mask", dtype="bool", axes=("batch", "frames"))
     motion = TensorSpec(name="features", dtype="float32", axes=("batch", "frames", ROWS, COLUMNS))
     latent = TensorSpec(name="latent", dtype="float32", axes=("batch", width))
+
+    def ids(random: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.generic]:
+        return np.where(mask, random.integers(0, vocabulary, mask.shape), 0)
+
+    def features(random: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.generic]:
+        return random.standard_normal((*mask.shape, ROWS, COLUMNS)).astype(np.float32)
+
+    def latents(random: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.generic]:
+        values = random.standard_normal((len(mask), width)).astype(np.float32)
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        return values
+
     return [
         Exportable(
             "text_encoder",
             text_module,
-            (ids, tokens),
             (
                 TensorSpec(name="ids", dtype="int64", axes=("batch", "tokens")),
                 TensorSpec(name="mask", dtype="int64", axes=("batch", "tokens")),
             ),
             TensorSpec(name="text_embedding", dtype="float32", axes=("batch", width)),
+            ids,
         ),
-        Exportable("motion_encoder", model.encoder, (features, frames), (motion, frame_mask), latent),
-        Exportable("motion_decoder", model.decoder, (torch.zeros(2, width), frames), (latent, frame_mask), motion),
+        Exportable("motion_encoder", model.encoder, (motion, frames), latent, features),
+        Exportable("motion_decoder", model.decoder, (latent, frames), motion, latents),
     ]
 
 
@@ -65,11 +85,11 @@ def to_onnx(item: Exportable) -> onnx.ModelProto:
         {axis: torch.export.Dim.DYNAMIC for axis, length in enumerate(spec.axes) if isinstance(length, str)}
         for spec in item.inputs
     )
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")  # about torch's own internals
         program = torch.onnx.export(
             item.module.eval(),
-            item.example,
+            tuple(torch.from_numpy(value) for value in item.draw(2, 37, np.random.default_rng(0))),
             dynamo=True,
             opset_version=OPSET,
             dynamic_shapes=dynamic,
@@ -91,12 +111,12 @@ def to_onnx(item: Exportable) -> onnx.ModelProto:
     return model
 
 
-class _quiet:
-    """Keeps torch's exporter from logging about packages it would like to have."""
-
-    def __enter__(self) -> None:
-        self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self._level)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps exporters from logging about packages they would like to have."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)

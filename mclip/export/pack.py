@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from mclip import __version__
 from mclip.data.store import MotionStore
@@ -94,9 +95,10 @@ def export_pack(
     """
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
+    vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size()
     with _new_directory(out, force) as folder:
         graphs: dict[str, GraphSpec] = {}
-        for item in exportables(model, teacher.module):
+        for item in exportables(model, teacher.module, vocabulary):
             graphs[item.file] = _write_graph(item, folder, "stored int8" if item.file == "text_encoder" else precision)
         write_text(folder / "tokenizer.json", teacher.tokenizer_json)
         write_text(folder / "CARD.md", texts.card)
@@ -185,7 +187,7 @@ def _difference(item: Exportable, content: bytes) -> float:
     largest = 0.0
     for length in _LENGTHS:
         for batch in _BATCHES:
-            inputs = _inputs(item, batch, length, random)
+            inputs = item.draw(batch, length, random)
             with torch.inference_mode():
                 expected = item.module(*(torch.from_numpy(value) for value in inputs)).numpy()
             found = session.run(*inputs)
@@ -193,21 +195,6 @@ def _difference(item: Exportable, content: bytes) -> float:
                 raise PackError(f"{item.file}.onnx gives {found.shape} where torch gives {expected.shape}")
             largest = max(largest, float(np.abs(found - expected).max()))
     return largest
-
-
-def _inputs(item: Exportable, batch: int, length: int, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
-    """Random inputs of a graph; all rows but the first are shorter than `length`."""
-    real = np.arange(length)[None] < np.maximum(1, length - 3 * np.arange(batch))[:, None]  # (B, length)
-    if item.file == "text_encoder":
-        vocabulary = next(item.module.parameters()).shape[0]
-        return random.integers(0, vocabulary, (batch, length)) * real, real.astype(np.int64)
-    shape = (
-        (batch, length, *item.inputs[0].axes[2:]) if item.file == "motion_encoder" else (batch, item.inputs[0].axes[1])
-    )
-    values = random.standard_normal(tuple(int(size) for size in shape)).astype(np.float32)
-    if item.file == "motion_decoder":
-        values /= np.linalg.norm(values, axis=1, keepdims=True)
-    return values, real
 
 
 def _encode(model: MotionClip, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:

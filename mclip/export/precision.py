@@ -1,6 +1,6 @@
 """How a graph's weights are stored, and what that costs.
 
-`fp16`, and `stored_int8`: the weights are stored small and turned back into fp32 when the graph is loaded (onnxruntime
+`fp16` and `stored int8`: the weights are stored small and turned back into fp32 when the graph is loaded (onnxruntime
 folds the Cast and Mul), so that arithmetic is fp32 and the same on every processor. int8 has one scale per output
 channel of a matrix and per row of a table.
 
@@ -11,12 +11,17 @@ silently.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from mclip.export.graphs import quiet
 
 # Biases, norms and scales are not worth the loss.
 _MIN_ELEMENTS = 4096
@@ -56,17 +61,10 @@ def to_stored_int8(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph that multiplies its matrices in int8."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    result = _copy(model)
-    # Writing to a path is the function's only way out.
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:  # the function only writes to a path
         path = Path(folder) / "graph.onnx"
         quantize_dynamic(
-            result,
+            _copy(model),
             path,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import MotionError
-from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, numbers, read_text
+from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, number, numbers, read_text
 from mclip.geometry import Array, euler_to_matrix
 from mclip.motion import MAX_FRAMES
 from mclip.skeleton.retarget import RigMotion
@@ -126,10 +126,10 @@ def _fixed_axes(angles: Array, order: str) -> Array:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for at, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.partition("#")[0].split()
         if words:
-            yield number, words
+            yield at, words
 
 
 def _read_asf(path: Path) -> _Skeleton:
@@ -140,16 +140,16 @@ def _read_asf(path: Path) -> _Skeleton:
     section, linked = "", False
     direction, length, axis, axis_order = np.zeros(3), 0.0, np.zeros(3), "XYZ"
 
-    for number, words in _lines(path):
+    for line, words in _lines(path):
         key, rest = words[0].lower(), words[1:]
 
-        def fail(what: str, number: int = number) -> MotionError:
-            return MotionError(f"{path}, line {number}: {what}")
+        def fail(what: str, line: int = line) -> MotionError:
+            return MotionError(f"{path}, line {line}: {what}")
 
-        def vector(words: list[str], what: str, number: int = number) -> NDArray[np.float64]:
+        def vector(words: list[str], what: str, line: int = line) -> NDArray[np.float64]:
             values = numbers(words)
             if values is None or len(values) != 3:
-                raise MotionError(f"{path}, line {number}: {what} needs three numbers")
+                raise MotionError(f"{path}, line {line}: {what} needs three numbers")
             return values
 
         if key.startswith(":"):
@@ -160,9 +160,9 @@ def _read_asf(path: Path) -> _Skeleton:
             unit = _DEGREES[rest[0].lower()[:3]]
         elif section == "root":
             if key == "order":
-                bones[0].channels = _channels(rest, path, number)
+                bones[0].channels = _channels(rest, path, line)
             elif key == "axis" and rest:
-                root_order = _axes(rest[0], path, number)
+                root_order = _axes(rest[0], path, line)
             elif key == "position":
                 position = vector(rest, "position")
             elif key == "orientation":
@@ -183,15 +183,15 @@ def _read_asf(path: Path) -> _Skeleton:
             elif key == "direction":
                 direction = vector(rest, "direction")
             elif key == "length":
-                values = numbers(rest)
-                if values is None or len(values) != 1:
+                given = number(" ".join(rest))
+                if given is None:
                     raise fail("length needs a number")
-                length = float(values[0])
+                length = given
             elif key == "axis":
                 axis = vector(rest[:3], "axis")
-                axis_order = _axes(rest[3], path, number) if len(rest) > 3 else "XYZ"
+                axis_order = _axes(rest[3], path, line) if len(rest) > 3 else "XYZ"
             elif key == "dof":
-                bones[-1].channels = _channels(rest, path, number)
+                bones[-1].channels = _channels(rest, path, line)
                 if any(channel in _MOVES for channel in bones[-1].channels):
                     raise fail(f"bone {bones[-1].name[:40]} moves along its parent; only rotations are read")
             elif key == "end":
@@ -214,18 +214,18 @@ def _read_asf(path: Path) -> _Skeleton:
     return _Skeleton(bones, position, unit)
 
 
-def _channels(words: list[str], path: Path, number: int) -> tuple[str, ...]:
+def _channels(words: list[str], path: Path, line: int) -> tuple[str, ...]:
     channels = tuple(word.lower() for word in words)
     if not set(channels) <= {*_TURNS, *_MOVES} or len(set(channels)) != len(channels):
         raise MotionError(
-            f"{path}, line {number}: degrees of freedom are {' '.join(words)[:60]}, not of rx ry rz tx ty tz"
+            f"{path}, line {line}: degrees of freedom are {' '.join(words)[:60]}, not of rx ry rz tx ty tz"
         )
     return channels
 
 
-def _axes(word: str, path: Path, number: int) -> str:
+def _axes(word: str, path: Path, line: int) -> str:
     if sorted(word.upper()) != ["X", "Y", "Z"]:
-        raise MotionError(f"{path}, line {number}: the axis order is {word[:40]}, not of X, Y and Z")
+        raise MotionError(f"{path}, line {line}: the axis order is {word[:40]}, not of X, Y and Z")
     return word.upper()
 
 
@@ -236,28 +236,28 @@ def _read_frames(path: Path, skeleton: _Skeleton) -> tuple[list[str], NDArray[np
     names: list[str] = []
     rows: list[str] = []
     frames, at = 0, 0
-    for number, words in _lines(path):
+    for line, words in _lines(path):
         first = words[0]
         if first.startswith(":"):
             unit = _DEGREES.get(first[1:4].lower(), unit)
         elif len(words) == 1 and first.isdigit():
             if frames and at != len(names):
-                raise MotionError(f"{path}, line {number}: the frame before is not complete")
+                raise MotionError(f"{path}, line {line}: the frame before is not complete")
             frames, at = frames + 1, 0
             if frames > MAX_FRAMES or frames * len(skeleton.bones) > MAX_JOINT_FRAMES:
                 raise MotionError(f"{path}: more frames than can be read", "cut the file into pieces")
         else:
             if frames == 0 or first not in widths:
                 raise MotionError(
-                    f"{path}, line {number}: unknown bone {first[:40]}", "does the .asf belong to this .amc?"
+                    f"{path}, line {line}: unknown bone {first[:40]}", "does the .asf belong to this .amc?"
                 )
             if frames == 1:
                 names.append(first)
             if at >= len(names) or names[at] != first or (frames == 1 and first in names[:-1]):
-                raise MotionError(f"{path}, line {number}: bone {first[:40]} is not in the order of the first frame")
+                raise MotionError(f"{path}, line {line}: bone {first[:40]} is not in the order of the first frame")
             if len(words) - 1 != widths[first]:
                 raise MotionError(
-                    f"{path}, line {number}: {first} has {len(words) - 1} values, its skeleton {widths[first]}",
+                    f"{path}, line {line}: {first} has {len(words) - 1} values, its skeleton {widths[first]}",
                     "does the .asf belong to this .amc?",
                 )
             rows.append(" ".join(words[1:]))

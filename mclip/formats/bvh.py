@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mclip.errors import MotionError
 from mclip.files import atomic_path
-from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, numbers, read_text
+from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, number, numbers, read_text
 from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix, euler_to_matrix, matrix_to_euler_zxy
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion
 from mclip.skeleton.retarget import RigMotion
@@ -29,7 +29,7 @@ from mclip.skeleton.smpl import JOINT_NAMES, PARENTS, REST_JOINTS
 CENTIMETRE = 0.01
 
 _CHANNELS = tuple(axis + kind for kind in ("position", "rotation") for axis in "xyz")
-_SPLIT = re.compile(r"^[ \t]*MOTION[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_SPLIT = re.compile(r"^[ \t]*MOTION[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -149,14 +149,14 @@ def _parse_hierarchy(text: str, path: Path) -> list[_Joint]:
     open_blocks: list[int] = []  # indices of the joints whose braces are open; -1 for an end site
     pending: int | None = None  # the joint or end site named last, whose brace has not come yet
     # Braces are lines of their own here, wherever the file has them.
-    for number, line in enumerate(text.splitlines(), start=1):
+    for at, line in enumerate(text.splitlines(), start=1):
         for part in re.split(r"([{}])", line):
             words = part.split()
             if not words:
                 continue
 
-            def fail(what: str, number: int = number) -> MotionError:
-                return MotionError(f"{path}, line {number}: {what}")
+            def fail(what: str, at: int = at) -> MotionError:
+                return MotionError(f"{path}, line {at}: {what}")
 
             keyword = words[0].upper()
             if pending is not None and keyword != "{":
@@ -211,10 +211,10 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
     line = text.count("\n", 0, start) + 2
     if header is None:
         raise MotionError(f"{path}, line {line}: expected 'Frames:' and 'Frame Time:'", "is the download complete?")
-    count, frame_time = numbers([header["frames"]]), numbers([header["time"]])
-    if count is None or not 1 <= count[0] <= MAX_FRAMES or count[0] != int(count[0]):
+    count, frame_time = number(header["frames"]), number(header["time"])
+    if count is None or not 1 <= count <= MAX_FRAMES or count != int(count):
         raise MotionError(f"{path}, line {line}: the number of frames is '{header['frames']}', not 1 to {MAX_FRAMES}")
-    if frame_time is None or not 1.0 / MAX_FPS <= frame_time[0] <= 1.0 / MIN_FPS:
+    if frame_time is None or not 1.0 / MAX_FPS <= frame_time <= 1.0 / MIN_FPS:
         raise MotionError(
             f"{path}, line {line + 1}: the frame time is '{header['time']}', "
             f"not {1 / MAX_FPS:g} to {1 / MIN_FPS:g} seconds"
@@ -224,25 +224,24 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
     body = text[header.end() :]
     values = numbers(body)
     if values is None:
-        number, word = _first_bad(body)
+        at, word = _first_bad(body)
         raise MotionError(
-            f"{path}, line {text.count(chr(10), 0, header.end()) + number}: '{word}' is not a number",
+            f"{path}, line {text.count(chr(10), 0, header.end()) + at}: '{word}' is not a number",
             "is the download complete?",
         )
-    frames = int(count[0])
+    frames = int(count)
     if len(values) != frames * width:
         raise MotionError(
             f"{path}: says {frames} frames of {width} values, but holds {len(values) / width:.10g} frames",
             "is the download complete?",
         )
-    return float(frame_time[0]), values.reshape(frames, width)
+    return frame_time, values.reshape(frames, width)
 
 
 def _first_bad(text: str) -> tuple[int, str]:
-    """Line, counted from 1, and text of the first word that is not a finite number."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    """Line, counted from 1, and text of the first word that is not a number."""
+    for at, line in enumerate(text.splitlines(), start=1):
         for word in line.split():
-            values = numbers([word])
-            if values is None or len(values) != 1:
-                return number, word[:40]
+            if number(word) is None:
+                return at, word[:40]
     return 1, text.strip()[:40]

@@ -36,6 +36,8 @@ from mclip.skeleton.smpl import JOINT
 
 # The built-in tables have two kilobytes.
 MAX_TABLE_BYTES = 1 << 20
+# Joint names in a message.
+_SHOWN = 12
 # Recordings of one rig differ in bone lengths, hardly in the directions of the bones.
 _REST_TOLERANCE = np.deg2rad(10.0)
 _AXES = {
@@ -59,23 +61,33 @@ def load_rig_table(path: Path) -> RigTable:
 def find_rig_table(rig: RigMotion) -> RigTable:
     """The built-in table that knows most of the rig's joints. Raises MotionError when none fits, naming the joints."""
     best: tuple[tuple[int, int, int], RigTable] | None = None
+    namesake: RigTable | None = None
     known: set[str] = set()
     for entry in _built_in():
         table = bind(entry.table, rig)
         known.update(table.joints.values())
         hits = {joint for joint, name in table.joints.items() if name in rig.names}
-        if hits.issuperset(REQUIRED) and _has_rest(rig, entry.rest):
-            score = (len(hits), len(hits) - len(table.joints), len(entry.rest))
-            if best is None or score > best[0]:
-                best = score, table
-    if best is None:
-        unknown = [name for name in rig.names if name not in known]
-        names = ", ".join(unknown[:12]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 12 else "")
+        if not hits.issuperset(REQUIRED):
+            continue
+        if not _has_rest(rig, entry.rest):
+            namesake = table
+            continue
+        score = (len(hits), len(hits) - len(table.joints), len(entry.rest))
+        if best is None or score > best[0]:
+            best = score, table
+    if best is not None:
+        return best[1]
+    if namesake is not None:
         raise MotionError(
-            f"unknown skeleton; joints in no table: {names}" if unknown else "some joints of the body are missing",
-            "write a rig table, a TOML file with a line such as left_knee = 'LeftLeg' for each joint: --rig table.toml",
+            f"unknown skeleton: its joints have the names of {namesake.name}'s, but it rests in another pose",
+            "write a rig table, a TOML file with a [tpose] of these joints: --rig table.toml",
         )
-    return best[1]
+    unknown = [name for name in rig.names if name not in known]
+    names = ", ".join(unknown[:_SHOWN]) + (f", ... ({len(unknown)} in all)" if len(unknown) > _SHOWN else "")
+    raise MotionError(
+        f"unknown skeleton; joints in no table: {names}" if unknown else "some joints of the body are missing",
+        "write a rig table, a TOML file with a line such as left_knee = 'LeftLeg' for each joint: --rig table.toml",
+    )
 
 
 def bind(table: RigTable, rig: RigMotion) -> RigTable:

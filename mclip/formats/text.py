@@ -16,6 +16,8 @@ MAX_FILE_BYTES = 1 << 30
 MAX_JOINTS = 1000
 # float64 matrices of all joints and frames are held at once, about 200 bytes a joint and frame: 4 GB.
 MAX_JOINT_FRAMES = 20_000_000
+# Angles in degrees, lengths in any unit; beyond it float32 squares overflow long before a user would see anything.
+MAX_VALUE = 1e9
 
 
 def read_text(path: Path) -> str:
@@ -28,19 +30,26 @@ def read_text(path: Path) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise MotionError(f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB", "cut the file into pieces")
     # Joint names may be in any encoding; everything else is ASCII.
-    return content.decode("utf-8", errors="replace").removeprefix("\ufeff")
+    text = content.decode("utf-8", errors="replace").removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def numbers(text: str | list[str]) -> NDArray[np.float64] | None:
-    """The finite numbers of a text, or None if there is anything else."""
+    """The numbers of a text, none beyond MAX_VALUE, or None if there is anything else."""
     if isinstance(text, list):
         text = " ".join(text)
     if not text.strip():
         return np.empty(0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy warns of what it could not read
+            warnings.simplefilter("error")  # older numpy only warns of what it cannot read
             values = np.fromstring(text, dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning):
         return None
-    return values if np.isfinite(values).all() else None
+    return values if (np.abs(values) <= MAX_VALUE).all() else None
+
+
+def number(word: str) -> float | None:
+    """One number, or None."""
+    values = numbers(word)
+    return float(values[0]) if values is not None and len(values) == 1 else None

@@ -12,8 +12,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mclip.errors import AssetError
 from mclip.render.camera import FIELD_OF_VIEW, Camera
 from mclip.render.light import BRIGHT, LIGHTS
+
+HINT = "install libegl1, or libosmesa6 and PyOpenGL >= 3.1.7 (PYOPENGL_PLATFORM=osmesa); or leave --renderer out"
 
 # PyOpenGL chooses its platform at import. EGL needs no display; whoever set another one has a reason.
 if "OpenGL" not in sys.modules:
@@ -30,7 +33,13 @@ except Exception as error:
 
 @cache
 def _renderer(size: int) -> pyrender.OffscreenRenderer:
-    return pyrender.OffscreenRenderer(size, size)
+    try:
+        return pyrender.OffscreenRenderer(size, size)
+    except Exception as error:
+        # No EGL device, or a PyOpenGL too old for OSMesa: each platform fails in its own way.
+        raise AssetError(
+            f"pyrender cannot open a picture on {os.environ.get('PYOPENGL_PLATFORM', 'this platform')} ({error})", HINT
+        ) from None
 
 
 def draw(vertices: NDArray[np.float32], faces: NDArray[np.int32], camera: Camera, size: int) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ class Engine:
 
     def __init__(self, pack: Pack, device: str = "auto") -> None:
         self.pack, self._device = pack, device
+        self._sessions: dict[str, Session] = {}
 
     @classmethod
     def open(cls, pack: str | Path | None = None, device: str = "auto") -> Engine:
@@ -105,10 +106,6 @@ class Engine:
         tokenizer.no_truncation()  # too long is an error, not a surprise
         tokenizer.no_padding()
         return tokenizer
-
-    @cached_property
-    def _sessions(self) -> dict[str, Session]:
-        return {}
 
     def _graph(self, name: str) -> Session:
         if name not in self._sessions:

@@ -5,13 +5,15 @@ have. `Bank` answers a text with the latent of a training motion whose captions 
 
 bank.npz (no pickles, uncompressed; N entries, K captions, D the latent width):
 
-    latents      (N, D) float16    latents of windows
-    frames       (N,)   int32      frames in each window
-    names        uint8             UTF-8, one line per entry: "path#start-stop", frames of the source motion
-    captions     (K, D) float16    unit embeddings of the captions
-    texts        uint8             UTF-8, one line per caption
-    offsets      (N+1,) int32      entry i has the captions ids[offsets[i]:offsets[i+1]], at least one
-    ids          (E,)   int32      indices into captions
+    latents        (N, D) int8     latents of windows, times
+    latent_scale   (N,)   float32  one number each; rounding turns a vector by less than a degree
+    frames         (N,)   int32    frames in each window
+    names          uint8           UTF-8, one line per entry: "path#start-stop", frames of the source motion
+    captions       (K, D) int8     unit embeddings of the captions, times
+    caption_scale  (K,)   float32  one number each
+    texts          uint8           UTF-8, one line per caption
+    offsets        (N+1,) int32    entry i has the captions ids[offsets[i]:offsets[i+1]], at least one
+    ids            (E,)   int32    indices into captions
 """
 
 from __future__ import annotations
@@ -60,12 +62,12 @@ class Prior(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bank:
-    """The latents and captions of training motions; fields as in the module docstring."""
+    """The latents (N, D) and caption embeddings (K, D) of training motions; other fields as in the module docstring."""
 
-    latents: NDArray[np.float16]
+    latents: NDArray[np.float32]
     frames: NDArray[np.int32]
     names: tuple[str, ...]
-    captions: NDArray[np.float16]
+    captions: NDArray[np.float32]
     texts: tuple[str, ...]
     offsets: NDArray[np.int32]
     ids: NDArray[np.int32]
@@ -90,26 +92,29 @@ class Bank:
 
     def match(self, embeddings: NDArray[np.float32]) -> list[Match]:
         """The best entry for each of the unit embeddings (B, D); of equals, the first."""
-        to_captions = embeddings @ self.captions.astype(np.float32).T  # (B, K)
+        to_captions = embeddings @ self.captions.T  # (B, K)
         to_entries = np.maximum.reduceat(to_captions[:, self.ids], self.offsets[:-1], axis=1)  # (B, N)
-        latents = self.latents.astype(np.float32)
-        ranking = to_entries + _LATENT_WEIGHT * (embeddings @ latents.T)
-        return [self._match(latents, to_captions[row], int(best)) for row, best in enumerate(ranking.argmax(axis=1))]
+        ranking = to_entries + _LATENT_WEIGHT * (embeddings @ self.latents.T)
+        return [self._match(to_captions[row], int(best)) for row, best in enumerate(ranking.argmax(axis=1))]
 
-    def _match(self, latents: NDArray[np.float32], to_captions: NDArray[np.float32], entry: int) -> Match:
+    def _match(self, to_captions: NDArray[np.float32], entry: int) -> Match:
         own = self.ids[self.offsets[entry] : self.offsets[entry + 1]]
         caption = int(own[to_captions[own].argmax()])
-        return Match(latents[entry], float(to_captions[caption]), self.texts[caption], self.names[entry])
+        return Match(self.latents[entry], float(to_captions[caption]), self.texts[caption], self.names[entry])
 
     def save(self, path: Path) -> None:
         """Write bank.npz (module docstring), atomically."""
+        latents, latent_scale = _to_int8(self.latents)
+        captions, caption_scale = _to_int8(self.captions)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                latents=self.latents,
+                latents=latents,
+                latent_scale=latent_scale,
                 frames=self.frames,
                 names=_to_lines(self.names),
-                captions=self.captions,
+                captions=captions,
+                caption_scale=caption_scale,
                 texts=_to_lines(self.texts),
                 offsets=self.offsets,
                 ids=self.ids,
@@ -117,10 +122,12 @@ class Bank:
 
 
 _LAYOUT: dict[str, tuple[type, int]] = {
-    "latents": (np.float16, 2),
+    "latents": (np.int8, 2),
+    "latent_scale": (np.float32, 1),
     "frames": (np.int32, 1),
     "names": (np.uint8, 1),
-    "captions": (np.float16, 2),
+    "captions": (np.int8, 2),
+    "caption_scale": (np.float32, 1),
     "texts": (np.uint8, 1),
     "offsets": (np.int32, 1),
     "ids": (np.int32, 1),
@@ -138,15 +145,29 @@ def load_bank(content: bytes, latent: int) -> Bank:
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
-        names, texts = _from_lines(arrays.pop("names")), _from_lines(arrays.pop("texts"))
+        bank = Bank(
+            latents=arrays["latents"] * arrays["latent_scale"][:, None],
+            frames=arrays["frames"],
+            names=_from_lines(arrays["names"]),
+            captions=arrays["captions"] * arrays["caption_scale"][:, None],
+            texts=_from_lines(arrays["texts"]),
+            offsets=arrays["offsets"],
+            ids=arrays["ids"],
+        )
     except PackError:
         raise
     except Exception as error:
         # numpy and zipfile raise a dozen kinds for damaged archives.
         raise PackError(f"the bank cannot be read ({error})", "re-run mclip export") from None
-    if arrays["latents"].shape[1] != latent:
-        raise PackError(f"the bank's latents have width {arrays['latents'].shape[1]}, the pack's {latent}")
-    return Bank(names=names, texts=texts, **arrays)
+    if bank.latents.shape[1] != latent:
+        raise PackError(f"the bank's latents have width {bank.latents.shape[1]}, the pack's {latent}")
+    return bank
+
+
+def _to_int8(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Vectors (N, D) as int8 and the scales (N,) that undo it."""
+    scale = np.maximum(np.abs(vectors).max(axis=1), 1e-12) / 127.0
+    return np.rint(vectors / scale[:, None]).astype(np.int8), scale.astype(np.float32)
 
 
 def _to_lines(values: Sequence[str]) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mclip.errors import MclipError, UsageError
-from mclip.formats import WRITABLE
+from mclip.formats import check_writable
 from mclip.motion import load_npz
 from mclip.runtime.engine import shorten
 from mclip.runtime.tasks import Prompt
@@ -74,9 +74,7 @@ def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[P
 def check_outputs(paths: Sequence[Path], *, force: bool) -> None:
     """Raise UsageError for a path of no known format, or, without `force`, a file `mclip generate` did not make."""
     for path in paths:
-        if path.suffix.lower() not in WRITABLE:
-            kind = path.suffix or "files without a suffix"
-            raise UsageError(f"{path}: mclip cannot write {kind}", f"it writes {', '.join(WRITABLE)}")
+        check_writable(path)
         if path.is_dir():
             raise UsageError(f"{path}: is a folder", "choose another name with -o")
         if not force and path.exists() and not _is_generated(path):

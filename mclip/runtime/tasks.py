@@ -17,8 +17,8 @@ from mclip.runtime.representation import features_to_motion, motion_to_features
 from mclip.skeleton.retarget import lowest_point
 from mclip.skeleton.smpl import forward_kinematics
 
-# The lowest skin is on the floor in this share of the frames; what is below are single bad frames.
-_FLOOR_PERCENTILE = 2.0
+# Below the floor go this share of the frames at most: single bad ones.
+_BELOW_FLOOR = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _to_motion(features: NDArray[np.float32], fps: float) -> Motion:
     motion = features_to_motion(motion_to_features(features_to_motion(features, fps)), fps)
     _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)
     transl = motion.transl.copy()
-    transl[:, 2] -= np.percentile(lowest_point(joints), _FLOOR_PERCENTILE)
+    transl[:, 2] -= np.sort(lowest_point(joints))[int(_BELOW_FLOOR * len(transl))]
     return replace(motion, transl=transl)
 
 

@@ -39,8 +39,10 @@ _HANDS = JOINT["left_wrist"]  # the first of the last four joints: wrists and ha
 _SPINE: tuple[str, ...] = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
 # Without these there is no body to speak of.
 REQUIRED: tuple[str, ...] = ("pelvis", *_LIMBS, "left_ankle", "right_ankle", "left_wrist", "right_wrist")
-# The lowest joint is on the floor in this share of the frames at least; outliers below are noise.
-_FLOOR_PERCENTILE = 2.0
+# The lowest joint is on the floor in this share of the frames at least; lower are feet that dip as they push off.
+_FLOOR_PERCENTILE = 10.0
+# Bones shorter than this have no direction, in any unit of length.
+_NO_LENGTH = 1e-6
 # Cosine: a rest pose may lean, as sculpted characters do, but not lie.
 _UPRIGHT = 0.8
 
@@ -124,7 +126,7 @@ def retarget(
     missing = [name for name in REQUIRED if name not in source]
     if missing:
         raise MotionError(
-            f"no joint for {', '.join(missing)} (table {table.name}; the file has {_some(rig.names)})",
+            f"no joint for {_some(tuple(missing))} (table {table.name}; the file has {_some(rig.names)})",
             "write a rig table with the file's joint names and pass it with --rig",
         )
     rig, upright = _standing(rig, table, source)
@@ -171,13 +173,13 @@ def _to_world(
 
 
 def _indices(rig: RigMotion, table: RigTable) -> dict[str, int]:
-    where = {name: index for index, name in enumerate(rig.names)}
+    where = {name: index for index, name in reversed(list(enumerate(rig.names)))}  # the first of a name
     return {joint: where[name] for joint, name in table.joints.items() if name in where}
 
 
 def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:12])
-    return f"{shown}, ... ({len(names)} joints)" if len(names) > 12 else shown
+    shown = ", ".join(names[:8])
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 8 else shown
 
 
 def _world_rotations(rig: RigMotion, table: RigTable, source: dict[str, int], upright: Array) -> NDArray[np.float64]:
@@ -202,7 +204,7 @@ def _limb_turn(
     if name in _LIMBS:
         child, index = _LIMBS[name], source[name]
         bone = rig.rest_rotation[index].T @ (rig.rest_position[source[child]] - rig.rest_position[index])
-        if np.linalg.norm(bone) > 1e-9:
+        if np.linalg.norm(bone) > _NO_LENGTH:
             wanted = REST_JOINTS[JOINT[child]] - REST_JOINTS[JOINT[name]]
             return np.asarray(rotation_between(tpose @ bone, wanted.astype(np.float64)))
     # Hands go where the arm goes; feet stand flat in any rest pose.
@@ -273,6 +275,6 @@ def _scale(rig: RigMotion, source: dict[str, int]) -> float:
         )
 
     length = leg(rig.rest_position, source)
-    if not length > 0:
+    if not length > _NO_LENGTH:
         raise MotionError("the legs of the rest pose have no length", "check the file's joint offsets")
     return leg(REST_JOINTS, JOINT) / length

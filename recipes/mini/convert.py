@@ -3,8 +3,8 @@
     python recipes/mini/convert.py RAW OUT
 
 RAW holds the unpacked archives deepmimic/, mesh2motion/ and kaykit/; OUT gets deepmimic/NAME.npz and so on. Cycles are
-repeated, short actions continued, sitting and lying down joined with staying there. What is left out stands in the tables
-below, with the reason.
+repeated, short actions continued, sitting and lying down joined with staying there. What is left out stands in the
+tables below, with the reason.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import mclip.formats.glb
 from mclip.console import err, out
 from mclip.errors import DataError, MclipError
 from mclip.formats.glb import read_glb
-from mclip.formats.tables import load_rig_table
+from mclip.formats.tables import find_rig_table
 from mclip.geometry import (
     Array,
     axis_angle_to_matrix,
@@ -37,7 +36,6 @@ from mclip.motion import Motion
 from mclip.skeleton.retarget import RigMotion, RigTable, lowest_point, retarget
 from mclip.skeleton.smpl import JOINT, PARENTS, REST_JOINTS, forward_kinematics
 
-RIGS = Path(mclip.formats.glb.__file__).parent / "rigs"
 FPS = 30.0
 # What is over sooner is repeated or continued: windows of training last two seconds.
 ACTION_SECONDS = 2.2
@@ -80,6 +78,13 @@ DEEPMIMIC_CYCLES = {
 # Their bodies touch the floor with other parts than feet, and are thinner or thicker there than ours.
 DEEPMIMIC_LOW = {"humanoid3d_getup_facedown", "humanoid3d_getup_faceup", "humanoid3d_roll", "humanoid3d_crawl"}
 
+# No source shows someone lying down on the back or the belly: getting up, played backwards, does. Speeds such that the
+# body lies within two seconds.
+DEEPMIMIC_BACKWARDS = {
+    "humanoid3d_getup_faceup": ("humanoid3d_liedown_faceup", -1.9),
+    "humanoid3d_getup_facedown": ("humanoid3d_liedown_facedown", -1.4),
+}
+
 
 def deepmimic(folder: Path) -> Iterator[tuple[str, Motion]]:
     """The clips under folder/motions, by their file names."""
@@ -92,6 +97,9 @@ def deepmimic(folder: Path) -> Iterator[tuple[str, Motion]]:
         if path.stem in DEEPMIMIC_LOW:
             motion = grounded(motion)
         yield path.stem, repeated(motion) if path.stem in DEEPMIMIC_CYCLES else held(motion)
+        if path.stem in DEEPMIMIC_BACKWARDS:
+            name, speed = DEEPMIMIC_BACKWARDS[path.stem]
+            yield name, held(paced(motion, speed))
 
 
 def deepmimic_rig(skeleton: list[dict[str, Any]], frames: NDArray[np.float64]) -> RigMotion:
@@ -131,12 +139,12 @@ MESH2MOTION_FLOATING = {"flying-forward", "flying-forward-super", "levitate-entr
 
 def mesh2motion(folder: Path) -> Iterator[tuple[str, Motion]]:
     """The clips animation-human-NAME.npz, by NAME."""
-    table = load_rig_table(RIGS / "unreal.toml")
     for path in sorted(folder.glob("animation-human-*.npz")):
         name = path.stem.removeprefix("animation-human-")
         if name in MESH2MOTION_SKIPPED:
             continue
-        motion = motion_of(mesh2motion_rig(path), table, path, floating=name in MESH2MOTION_FLOATING)
+        rig = mesh2motion_rig(path)
+        motion = motion_of(rig, find_rig_table(rig), path, floating=name in MESH2MOTION_FLOATING)
         yield name, held(motion) if name in MESH2MOTION_ACTIONS else repeated(motion)
 
 
@@ -189,8 +197,9 @@ KAYKIT_CYCLES = {
 }  # fmt: skip
 # What goes on after an action; else "Idle".
 KAYKIT_AFTER = {
-    "Block": "Blocking", "Block_Attack": "Blocking", "Block_Hit": "Blocking", "Unarmed_Melee_Attack_Kick": "Unarmed_Idle",
-    "Unarmed_Melee_Attack_Punch_A": "Unarmed_Idle", "Unarmed_Melee_Attack_Punch_B": "Unarmed_Idle",
+    "Block": "Blocking", "Block_Attack": "Blocking", "Block_Hit": "Blocking",
+    "Unarmed_Melee_Attack_Kick": "Unarmed_Idle", "Unarmed_Melee_Attack_Punch_A": "Unarmed_Idle",
+    "Unarmed_Melee_Attack_Punch_B": "Unarmed_Idle",
     "2H_Melee_Attack_Chop": "2H_Melee_Idle", "2H_Melee_Attack_Slice": "2H_Melee_Idle",
     "2H_Melee_Attack_Spin": "2H_Melee_Idle", "2H_Melee_Attack_Stab": "2H_Melee_Idle",
 }  # fmt: skip
@@ -222,11 +231,10 @@ KAYKIT_JOINED: dict[str, tuple[tuple[str, float], ...]] = {
 
 def kaykit(folder: Path) -> Iterator[tuple[str, Motion]]:
     """The animations of one character, by name, and the joined ones."""
-    table = load_rig_table(RIGS / "kaykit.toml")
     path = folder / KAYKIT_FILE
     motions: dict[str, Motion] = {}
     for name, rig in read_glb(path, fps=FPS):
-        motions[name] = motion_of(rig, table, path)
+        motions[name] = motion_of(rig, find_rig_table(rig), path)
         if name.startswith("Sit_Floor"):
             motions[name] = seated(motions[name])
         if name.startswith("Sit_"):
@@ -275,7 +283,7 @@ def seated(motion: Motion) -> Motion:
 
 
 def bend(hip: Array, knee: Array, ankle: Array) -> Array:
-    """Where the knee (T, 3) goes when hip and ankle are at the given places, staying on its side of the line between."""
+    """Where the knee (T, 3) goes for the given hip and ankle, on the side of the line between them that it is on."""
     rest = REST_JOINTS.astype(np.float64)
     upper = np.linalg.norm(rest[JOINT["left_knee"]] - rest[JOINT["left_hip"]])
     lower = np.linalg.norm(rest[JOINT["left_ankle"]] - rest[JOINT["left_knee"]])
@@ -377,13 +385,16 @@ def main() -> int:
         return DataError.exit_code
     try:
         for source in found:
-            count = 0
-            for count, (name, motion) in enumerate(SOURCES[source](arguments.raw / source), start=1):
+            motions = list(SOURCES[source](arguments.raw / source))
+            for name, motion in motions:
                 motion.save(arguments.out / source / f"{name}.npz")
-            out(f"{source}: {count} motions")
+            out(f"{source}: {len(motions)} motions")
     except MclipError as error:
         err(error.message)
         return error.exit_code
+    except (OSError, ValueError, KeyError) as error:
+        err(f"{arguments.raw}: not the archives as published ({error})")
+        return DataError.exit_code
     return 0
 
 

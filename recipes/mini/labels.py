@@ -1,6 +1,6 @@
 """Writes the mini pack's label file: python recipes/mini/labels.py data/mini labels.csv
 
-Reads captions.toml beside this script. Every span gets up to PER_SPAN captions, different takes of a label different
+Reads captions.toml and spans.csv beside this script. Every span gets up to PER_SPAN captions, different takes of a label different
 ones, so that a label as a whole shows all its wordings.
 """
 
@@ -86,44 +86,62 @@ def styled_captions(phrases: list[str], style: dict[str, list[str]]) -> list[str
 
 def spans(table: dict[str, Any], root: Path) -> Iterator[tuple[str, str, str, str, list[str]]]:
     """(path, start, end, label, all captions) of every action's files."""
-    bandai: dict[str, list[tuple[str, str]]] = {}
-    for path in sorted((root / "bandai-namco").rglob("*.bvh")):
-        match = _BANDAI.search(path.name)
-        if match:
-            bandai.setdefault(match["content"], []).append((path.relative_to(root).as_posix(), match["style"]))
+    actions: dict[str, list[str]] = {action["label"]: action["phrases"] for action in table["action"]}
+    styles: dict[str, dict[str, list[str]]] = table["styles"]
+
+    def captions(label: str) -> list[str]:
+        action, _, style = label.partition("/")
+        return styled_captions(actions[action], styles[style]) if style not in ("", "normal") else plain_captions(actions[action])
+
+    # One level at a time: the sources may be links, which ** does not follow.
+    files = [file for source in sorted(root.iterdir()) for file in sorted(source.rglob("*")) if file.is_file()]
+    paths = {file.name: file.relative_to(root).as_posix() for file in files}
+    spanned = set()
+    with (Path(__file__).parent / "spans.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            spanned.add(row["file"])
+            if row["file"] in paths:
+                yield paths[row["file"]], row["start"], row["end"], row["label"], captions(row["label"])
+            else:
+                sys.stderr.write(f"{row['label']}: no file {row['file']}\n")
+
     for action in table["action"]:
-        label, phrases = action["label"], action["phrases"]
-        for pattern in action["files"]:
+        for pattern in action.get("files", ()):
             glob, _, seconds = pattern.partition("@")
             start, _, end = seconds.partition("-")
             if glob.startswith("bandai:"):
-                for path, style in bandai.get(glob.removeprefix("bandai:"), ()):
-                    if style == "normal":
-                        captions = plain_captions(phrases)
-                    else:
-                        captions = styled_captions(phrases, table["styles"][style])
-                    yield path, start, end, f"{label}/{style}", captions
+                for name, path in paths.items():
+                    take = _BANDAI.search(name)
+                    if take and take["content"] == glob.removeprefix("bandai:") and name not in spanned:
+                        label = f"{action['label']}/{take['style']}"
+                        yield path, start, end, label, captions(label)
                 continue
             found = sorted(root.glob(glob))
             if not found:
-                sys.stderr.write(f"{label}: nothing matches {glob}\n")
-            for file in found:
-                yield file.relative_to(root).as_posix(), start, end, label, plain_captions(phrases)
+                sys.stderr.write(f"{action['label']}: nothing matches {glob}\n")
+            for match in found:
+                yield match.relative_to(root).as_posix(), start, end, action["label"], captions(action["label"])
 
 
 def main(root: Path, out: Path) -> None:
     """Write the label file."""
     table = tomllib.loads((Path(__file__).parent / "captions.toml").read_text(encoding="utf-8"))
+    found = list(spans(table, root))
+    paths: dict[str, set[str]] = {}
+    for path, _, _, label, _ in found:
+        paths.setdefault(label, set()).add(path)
+    # An action seen once is learnt, not held out. (A style of an action seen once may be held out: an unseen pair.)
+    once = {next(iter(files)) for label, files in paths.items() if len(files) == 1 and "/" not in label}
     seen: dict[str, int] = {}
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "start", "end", "caption", "label"])
-        for path, start, end, label, captions in spans(table, root):
+        writer.writerow(["path", "start", "end", "caption", "label", "split"])
+        for path, start, end, label, captions in found:
             first = seen.get(label, 0)
             seen[label] = first + PER_SPAN
             for caption in dict.fromkeys(captions[(first + k) % len(captions)] for k in range(PER_SPAN)):
-                writer.writerow([path, start, end, caption, label])
-    sys.stderr.write(f"{out}: {len(seen)} labels\n")
+                writer.writerow([path, start, end, caption, label, "train" if path in once else ""])
+    sys.stderr.write(f"{out}: {len(seen)} labels, {len(found)} spans\n")
 
 
 if __name__ == "__main__":

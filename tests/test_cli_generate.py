@@ -1,0 +1,221 @@
+"""mclip generate and export from the outside: files, exit codes, and what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from mclip.cli import main
+from mclip.errors import UsageError
+from mclip.motion import load_npz
+from mclip.pack import MANIFEST, Pack
+from mclip.runtime.prompts import Job, check_outputs, plan, read_prompts, slugify
+from mclip.runtime.tasks import Prompt
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def mclip(tiny_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in an empty folder, with the tiny pack as the default one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MCLIP_PACK", str(tiny_pack.path))
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mclip", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def test_a_sentence_becomes_a_file(mclip: Run) -> None:
+    done = mclip("generate", "a person nods", "-o", "nod.npz")
+    assert (done.code, done.out, done.err) == (0, "nod.npz: 20 frames at 30 fps\n", "")
+    assert load_npz(Path("nod.npz")).origin["prompt"] == "a person nods"
+
+
+def test_the_file_is_what_amass_tools_expect(mclip: Run) -> None:
+    assert mclip("generate", "nods").code == 0
+    with np.load("nods.npz", allow_pickle=False) as file:
+        assert file["poses"].shape == (20, 156)
+        assert file["poses"].dtype == np.float32
+        assert (file["trans"].shape, file["betas"].shape) == ((20, 3), (10,))
+        assert float(file["mocap_framerate"]) == 30.0
+        assert str(file["gender"]) == "neutral"
+
+
+def test_json_is_one_object_on_stdout(mclip: Run) -> None:
+    done = mclip("generate", "nods", "bends", "--json", "--seconds", "0.5", "--fps", "60", "-o", "made")
+    result = json.loads(done.out)
+    assert [Path(item["path"]).as_posix() for item in result["motions"]] == ["made/nods.npz", "made/bends.npz"]
+    assert [(item["text"], item["frames"], item["fps"]) for item in result["motions"]] == [
+        ("nods", 29, 60.0),
+        ("bends", 29, 60.0),
+    ]
+    assert result["motions"][0]["nearest"] == "nods"
+    assert len(load_npz(Path("made/nods.npz"))) == 29
+
+
+def test_suffixes_choose_the_format(mclip: Run) -> None:
+    assert mclip("generate", "nods", "-o", "nod.bvh").code == 0
+    assert Path("nod.bvh").read_text(encoding="utf-8").startswith("HIERARCHY")
+
+
+def test_prompts_come_from_a_file(mclip: Run) -> None:
+    lines = ["a person nods", "", '{"text": "bends", "seconds": 0.4, "out": "deep/low.npz"}', "A person nods!"]
+    Path("prompts.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    assert mclip("generate", "--file", "prompts.txt", "-o", "made", "--seconds", "0.5").code == 0
+    made = {path.relative_to("made").as_posix(): len(load_npz(path)) for path in Path("made").rglob("*.npz")}
+    assert made == {"a-person-nods.npz": 15, "deep/low.npz": 12, "a-person-nods-2.npz": 15}
+
+
+def test_prompts_come_from_standard_input(tiny_pack: Pack, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mclip", "generate", "--file", "-", "--json"],
+        input=b"nods\nbends\n",
+        cwd=tmp_path,
+        env={**os.environ, "MCLIP_PACK": str(tiny_pack.path)},
+        capture_output=True,
+        check=True,
+    )
+    assert len(json.loads(done.stdout)["motions"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bends.npz", "nods.npz"]
+
+
+def test_a_prompt_unlike_all_captions_gets_one_line_of_warning(mclip: Run) -> None:
+    done = mclip("generate", "right slowly fast", "-o", "odd.npz")
+    confidence = load_npz(Path("odd.npz")).origin["confidence"]
+    assert done.code == 0
+    assert len(done.err.splitlines()) == int(confidence < 0.5)
+    assert ("nearest is" in done.err) == (confidence < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["generate"], 2, "nothing to generate"),
+        (["generate", "nods", "--file", "x"], 2, "not both"),
+        (["generate", ""], 2, "empty"),
+        (["generate", "   "], 2, "empty"),
+        (["generate", "nods " * 5000], 2, "5000 tokens"),
+        (["generate", "nods", "--seconds", "9"], 2, "0.333 to 0.667 seconds"),
+        (["generate", "nods", "--fps", "0"], 2, "--fps"),
+        (["generate", "nods", "--device", "tpu"], 2, "auto, cpu, cuda"),
+        (["generate", "nods", "-o", "nod.fbx"], 2, "cannot write .fbx"),
+        (["generate", "nods", "-o", "nod"], 2, "without a suffix"),
+        (["generate", "nods", "bends", "-o", "both.npz"], 2, "need a folder"),
+        (["generate", "nods", "-o", "/dev/null/nod.npz"], 2, "cannot write there"),
+        (["generate", "--file", "absent.txt"], 2, "absent.txt"),
+        (["generate", "nods", "--pack", "nowhere"], 6, "no such pack"),
+        (["generate", "nods", "--pack", "."], 6, "not a pack"),
+    ],
+)
+def test_mistakes_get_their_exit_code_and_three_lines_at_most(
+    mclip: Run, arguments: list[str], code: int, said: str
+) -> None:
+    done = mclip(*arguments)
+    assert done.code == code
+    assert said in done.err
+    assert 1 <= len(done.err.splitlines()) <= 3
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert list(Path().iterdir()) == []
+
+
+def test_only_what_generate_made_is_overwritten(mclip: Run) -> None:
+    assert mclip("generate", "nods", "-o", "nod.npz").code == 0
+    assert mclip("generate", "bends", "-o", "nod.npz").code == 0
+    assert load_npz(Path("nod.npz")).origin["prompt"] == "bends"
+    Path("mine.npz").write_bytes(b"precious")
+    done = mclip("generate", "nods", "-o", "mine.npz")
+    assert (done.code, Path("mine.npz").read_bytes()) == (2, b"precious")
+    assert "--force" in done.err
+    assert mclip("generate", "nods", "-o", "mine.npz", "--force").code == 0
+    assert len(load_npz(Path("mine.npz"))) == 20
+
+
+def test_one_file_in_the_way_stops_all_before_any_is_made(mclip: Run) -> None:
+    Path("bends.npz").write_bytes(b"precious")
+    assert mclip("generate", "nods", "bends").code == 2
+    assert [path.name for path in Path().iterdir()] == ["bends.npz"]
+
+
+def test_a_spoiled_pack_is_exit_code_6(mclip: Run, pack_copy: Path) -> None:
+    (pack_copy / "motion_decoder.onnx").write_bytes(b"x" * (pack_copy / "motion_decoder.onnx").stat().st_size)
+    done = mclip("generate", "nods", "--pack", str(pack_copy), "-o", "nod.npz")
+    assert (done.code, Path("nod.npz").exists()) == (6, False)
+    assert "sha256" in done.err
+    (pack_copy / MANIFEST).unlink()
+    assert mclip("generate", "nods", "--pack", str(pack_copy)).code == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": 1}', "has no"),
+        ('{"seconds": 1}', "has no"),
+        ('{"text": "a", "second": 1}', "unknown key 'second'"),
+        ('{"text": "a", "seconds": "1"}', "not a number"),
+        ('{"text": "a", "seconds": true}', "not a number"),
+        ('{"text": "a"', "JSON"),
+        ('{"text": "a", "out": "../x.npz"}', "below the output folder"),
+        ('{"text": "a", "out": "/x.npz"}', "below the output folder"),
+        ('{"text": "a", "out": ""}', "below the output folder"),
+        ('{"text": "a", "out": 3}', "below the output folder"),
+    ],
+)
+def test_a_broken_line_is_named_by_number(line: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        read_prompts(f"fine\n{line}\n".encode(), "prompts.txt")
+    assert raised.value.message.startswith("prompts.txt:2: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\x00"])
+def test_a_file_without_prompts_is_refused(content: bytes) -> None:
+    with pytest.raises(UsageError):
+        read_prompts(content, "prompts.txt")
+
+
+def test_files_are_named_after_prompts_and_never_twice_the_same(tmp_path: Path) -> None:
+    texts = ["Couch", "couch!", "../../etc/passwd", "???", "走る", "word " * 40]
+    names = [path.name for _, path in plan([Job(Prompt(text)) for text in texts], tmp_path, folder=True)]
+    assert names[:5] == ["couch.npz", "couch-2.npz", "etc-passwd.npz", "motion.npz", "走る.npz"]
+    assert len(names[5]) < 70
+    assert slugify("x" * 500) == "x" * 60
+
+
+def test_a_name_asked_for_is_not_given_to_another(tmp_path: Path) -> None:
+    jobs = [Job(Prompt("couch")), Job(Prompt("sit"), Path("couch.npz"))]
+    assert [path.name for _, path in plan(jobs, tmp_path, folder=True)] == ["couch-2.npz", "couch.npz"]
+    with pytest.raises(UsageError, match="two prompts"):
+        plan([Job(Prompt("a"), Path("x.npz")), Job(Prompt("b"), Path("X.npz"))], tmp_path, folder=True)
+
+
+def test_a_folder_as_output_holds_the_one_motion(tmp_path: Path) -> None:
+    assert plan([Job(Prompt("couch"))], tmp_path, folder=False)[0][1] == tmp_path / "couch.npz"
+    (tmp_path / "couch.npz").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        check_outputs([tmp_path / "couch.npz"], force=True)

@@ -1,0 +1,192 @@
+"""Export: graphs that say what torch says, weights that are what they were, and packs that are whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+import mclip.export.pack
+from mclip.data.store import MotionStore
+from mclip.errors import PackError, UsageError
+from mclip.export.bank import build_bank
+from mclip.export.pack import Texts, export_pack
+from mclip.export.precision import to_fp16, to_int8, to_stored_int8
+from mclip.files import sha256
+from mclip.nn.model import MotionClip
+from mclip.pack import MANIFEST, Pack
+from mclip.runtime.engine import Engine
+from mclip.runtime.representation import mirror_features, motion_to_features
+from mclip.runtime.session import Session
+from tests.fakes import WIDTH, tiny_recipe, tiny_teacher
+
+RANDOM = np.random.default_rng(0)
+TABLE, MATRIX, FULL = (RANDOM.normal(size=shape).astype(np.float32) for shape in ((100, 64), (64, 80), (90, 80)))
+TEXTS = Texts(card="# tiny\n", license="CC0-1.0\n")
+
+
+def graph_of_tables_and_matrices() -> onnx.ModelProto:
+    """Gather, MatMul and Gemm with transB, by hand: y = relu(TABLE[ids] MATRIX) FULL^T."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["a"]),
+            helper.make_node("MatMul", ["a", "matrix"], ["b"]),
+            helper.make_node("Relu", ["b"], ["c"]),
+            helper.make_node("Gemm", ["c", "full"], ["y"], transB=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 90])],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in (("table", TABLE), ("matrix", MATRIX), ("full", FULL))
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def by_rows(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """What seven bits and a sign leave of the values, one scale along `axis`."""
+    scale = np.abs(values).max(axis=axis, keepdims=True) / 127
+    return np.asarray(np.round(values / scale) * scale)
+
+
+def run_by_hand(
+    ids: NDArray[np.int64], table: NDArray[np.float32], matrix: NDArray[np.float32], full: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return np.asarray(np.maximum(table[ids] @ matrix, 0) @ full.T)
+
+
+def test_fp16_weights_give_what_rounded_weights_give() -> None:
+    ids = np.arange(50)
+    small = to_fp16(graph_of_tables_and_matrices()).SerializeToString()
+    rounded = [value.astype(np.float16).astype(np.float32) for value in (TABLE, MATRIX, FULL)]
+    np.testing.assert_allclose(Session(small, "g").run(ids), run_by_hand(ids, *rounded), rtol=1e-4, atol=1e-3)
+    assert len(small) < 0.55 * len(graph_of_tables_and_matrices().SerializeToString())
+
+
+def test_stored_int8_weights_give_what_rounded_weights_give() -> None:
+    ids = np.arange(50)
+    small = to_stored_int8(graph_of_tables_and_matrices()).SerializeToString()
+    rounded = [by_rows(TABLE, 1), by_rows(MATRIX, 0), by_rows(FULL, 1)]
+    np.testing.assert_allclose(Session(small, "g").run(ids), run_by_hand(ids, *rounded), rtol=1e-4, atol=1e-3)
+    assert len(small) < 0.32 * len(graph_of_tables_and_matrices().SerializeToString())
+
+
+def test_int8_arithmetic_stays_near_the_exact_result() -> None:
+    ids = np.arange(50)
+    exact = run_by_hand(ids, TABLE, MATRIX, FULL)
+    found = Session(to_int8(graph_of_tables_and_matrices()).SerializeToString(), "g").run(ids)
+    assert 0 < np.abs(found - exact).max() < 0.1 * exact.std()
+
+
+def test_reducing_weights_leaves_the_graph_given_alone() -> None:
+    graph = graph_of_tables_and_matrices()
+    before = graph.SerializeToString()
+    for reduce in (to_fp16, to_stored_int8, to_int8):
+        reduce(graph)
+    assert graph.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("batch", "frames"), [(1, 10), (5, 13), (9, 20), (2, 57)])
+def test_the_pack_says_what_torch_says(tiny_pack: Pack, tiny_model: MotionClip, batch: int, frames: int) -> None:
+    random = np.random.default_rng(batch)
+    engine = Engine(tiny_pack, "cpu")
+    mask = np.arange(frames) < random.integers(1, frames + 1, (batch, 1))
+    features = random.normal(size=(batch, frames, 25, 6)).astype(np.float32)
+    latents = random.normal(size=(batch, WIDTH)).astype(np.float32)
+    with torch.inference_mode():
+        encoded = tiny_model.encode(torch.from_numpy(features), torch.from_numpy(mask)).numpy()
+        decoded = tiny_model.decode(torch.from_numpy(latents), torch.from_numpy(mask)).numpy()
+    # Weights of the pack are fp16: a thousandth.
+    np.testing.assert_allclose(engine.encode_motion(features, mask), encoded, atol=2e-3)
+    np.testing.assert_allclose(engine.decode(latents, mask)[mask], decoded[mask], atol=2e-2)
+
+
+def test_the_pack_embeds_texts_as_the_teacher_does(tiny_pack: Pack) -> None:
+    texts = ["nods", "a person waves with the left hand", "slowly", "a person bends"]
+    found, expected = Engine(tiny_pack, "cpu").encode_text(texts), tiny_teacher().embed(texts)
+    assert (np.sum(found * expected, axis=1) > 0.999).all()
+
+
+def test_graphs_carry_no_trace_of_the_machine_they_were_made_on(tiny_pack: Pack) -> None:
+    for name in ("text_encoder", "motion_encoder", "motion_decoder"):
+        content = tiny_pack.read_graph(name)
+        assert b"/mclip/" not in content
+        assert b".py" not in content
+
+
+def test_a_graph_that_differs_from_torch_makes_no_pack(
+    tiny_model: MotionClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mclip.export.pack, "to_onnx", lambda item: graph_of_tables_and_matrices())
+    monkeypatch.setattr(mclip.export.pack, "_difference", lambda item, content: float("nan"))
+    with pytest.raises(PackError, match="differs from torch"):
+        export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tmp_path / "out", texts=TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_never_replaced_unless_it_is_a_pack_and_forced(
+    tiny_model: MotionClip, tiny_pack: Pack, tmp_path: Path
+) -> None:
+    digest = sha256(tiny_pack.path / MANIFEST)
+    with pytest.raises(UsageError, match="already there"):
+        export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tiny_pack.path, texts=TEXTS)
+    assert sha256(tiny_pack.path / MANIFEST) == digest
+    (tmp_path / "thesis.txt").write_text("three years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="already there"):
+        export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tmp_path, texts=TEXTS, force=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_no_precision_of_that_name(tiny_model: MotionClip, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="precision"):
+        export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tmp_path / "x", texts=TEXTS, precision="int4")
+
+
+def test_the_bank_holds_latents_of_real_windows_under_their_captions(
+    tiny_pack: Pack, tiny_model: MotionClip, tiny_store: MotionStore
+) -> None:
+    engine = Engine(tiny_pack, "cpu")
+    match = engine.prior.match(engine.encode_text(["a person bends slowly"]))[0]  # type: ignore[union-attr]
+    assert match.caption == "a person bends slowly"
+    assert match.score == pytest.approx(1.0, abs=1e-3)
+    path, span = match.name.split("#")
+    start, stop = map(int, span.split("-"))
+    motion = tiny_store.motion(tiny_store.path.index(path)).slice(start, stop)
+    features = torch.from_numpy(motion_to_features(motion))[None]
+    with torch.inference_mode():
+        expected = tiny_model.encode(features, torch.ones(1, stop - start, dtype=torch.bool)).numpy()[0]
+    np.testing.assert_allclose(match.latent, expected, atol=2e-3)
+
+
+def test_the_bank_leaves_test_motions_out_and_mirrors_what_speaks_of_sides(tiny_store: MotionStore) -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    def encode(features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        seen.extend(features)
+        return np.random.default_rng(len(seen)).normal(size=(len(features), 4)).astype(np.float32)
+
+    bank = build_bank(tiny_store, tiny_recipe().data, encode, lambda texts: np.eye(len(texts), 4, dtype=np.float32))
+    assert not any("_3.npz" in name for name in bank.names)
+    mirrored = [name for name in bank.names if name.endswith(" mirrored")]
+    assert mirrored and all("wave_left" in name for name in mirrored)
+    assert {"waves with the right hand", "a person waves with the right hand"} <= set(bank.texts)
+    assert any(np.allclose(mirror_features(one), other) for one in seen for other in seen)
+
+
+def test_labels_share_a_bank_that_is_too_small_for_all(tiny_store: MotionStore) -> None:
+    bank = build_bank(
+        tiny_store,
+        tiny_recipe().data,
+        lambda features, mask: features.reshape(len(features), -1)[:, :4],
+        lambda texts: np.ones((len(texts), 4), np.float32),
+        max_entries=4,
+    )
+    assert len(bank) == 4
+    assert {name.split("/")[1].rsplit("_", 1)[0] for name in bank.names} == {"nod", "wave_left", "bend"}

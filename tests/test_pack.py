@@ -1,0 +1,179 @@
+"""Packs: what is written is read back, and whatever is wrong with one is found before it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import mclip.pack
+from mclip.errors import PackError
+from mclip.files import sha256
+from mclip.pack import FORMAT, MANIFEST, Pack, find_pack, manifest_from_json, manifest_to_json, open_pack
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest of a pack."""
+    path = folder / MANIFEST
+    table = json.loads(path.read_text(encoding="utf-8"))
+    change(table)
+    path.write_text(json.dumps(table), encoding="utf-8")
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Put another file into a pack, with a manifest that agrees."""
+    (folder / name).write_bytes(content)
+    entry = {"size": len(content), "sha256": sha256(folder / name)}
+    edit(folder, lambda table: table["files"].__setitem__(name, entry))
+
+
+def test_a_pack_opens_and_every_file_is_what_the_manifest_says(tiny_pack: Pack) -> None:
+    pack = open_pack(tiny_pack.path)
+    pack.verify()
+    assert pack.manifest == tiny_pack.manifest
+    assert pack.digest == sha256(tiny_pack.path / MANIFEST)
+
+
+def test_a_manifest_survives_the_way_through_json(tiny_pack: Pack) -> None:
+    assert manifest_from_json(manifest_to_json(tiny_pack.manifest).encode()) == tiny_pack.manifest
+
+
+def test_the_manifest_says_what_was_trained_and_how_exact_the_graphs_are(tiny_pack: Pack) -> None:
+    manifest = tiny_pack.manifest
+    assert (manifest.name, manifest.latent, manifest.fps, manifest.representation) == ("tiny", 24, 30.0, "smpl24")
+    assert (manifest.frames.min, manifest.frames.default, manifest.frames.max) == (10, 20, 20)
+    assert manifest.license == "CC0-1.0"
+    assert manifest.data == {"made": 9}
+    assert manifest.recipe["model"]["width"] == 64
+    assert all(0 < graph.parity.exported < 1e-5 for graph in manifest.graphs.values())
+    assert all(graph.parity.exported < graph.parity.stored < 0.05 for graph in manifest.graphs.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update(format=FORMAT + 1), f"format {FORMAT + 1}"),
+        (lambda t: t.update(surprise=1), "unknown key 'surprise'"),
+        (lambda t: t.pop("license"), "has no 'license'"),
+        (lambda t: t.update(fps="30"), "fps must be float"),
+        (lambda t: t.update(latent=True), "latent must be int"),
+        (lambda t: t.update(latent=0), "latent must lie"),
+        (lambda t: t.update(name="../evil"), "name must be"),
+        (lambda t: t["frames"].update(min=30), "frames needs"),
+        (lambda t: t["frames"].update(max=10**9), "frames needs"),
+        (lambda t: t["graphs"].pop("text_encoder"), "graphs must be"),
+        (lambda t: t["graphs"]["text_encoder"]["parity"].update(stored="small"), "stored must be float"),
+        (lambda t: t["prior"].update(kind="python"), "prior.kind"),
+        (lambda t: t["prior"].update(file="other.npz"), "must list"),
+        (lambda t: t["files"].pop("LICENSE"), "must list"),
+        (lambda t: t["files"].update({"../../secret": t["files"]["LICENSE"]}), "no plain file name"),
+        (lambda t: t["files"].update({"/etc/passwd": t["files"]["LICENSE"]}), "no plain file name"),
+        (lambda t: t["files"].update({MANIFEST: t["files"]["LICENSE"]}), "no plain file name"),
+        (lambda t: t["files"]["LICENSE"].update(sha256="0" * 63), "64 hex digits"),
+        (lambda t: t["files"]["LICENSE"].update(size=-1), "size must lie"),
+        (lambda t: t["files"]["LICENSE"].update(size=10**12), "size must lie"),
+        (lambda t: t["files"]["LICENSE"].update(size=1), "bytes, the manifest says 1"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_refused_and_the_key_named(
+    pack_copy: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit(pack_copy, change)
+    with pytest.raises(PackError, match=message):
+        open_pack(pack_copy)
+
+
+def test_a_newer_pack_says_which_mclip_reads_it(pack_copy: Path) -> None:
+    edit(pack_copy, lambda table: table.update(format=FORMAT + 1, mclip="9.9.9", new_key={}))
+    with pytest.raises(PackError) as raised:
+        open_pack(pack_copy)
+    assert "9.9.9" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b'"format"', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}', b'{"a":1,"a":2}'],
+)
+def test_a_manifest_that_is_no_json_object_is_refused(pack_copy: Path, content: bytes) -> None:
+    (pack_copy / MANIFEST).write_bytes(content)
+    with pytest.raises(PackError):
+        open_pack(pack_copy)
+
+
+def test_a_manifest_too_large_to_be_one_is_refused_unread(pack_copy: Path) -> None:
+    with (pack_copy / MANIFEST).open("r+b") as file:
+        file.truncate(mclip.pack.MAX_MANIFEST_BYTES + 1)
+    with pytest.raises(PackError, match="larger than"):
+        open_pack(pack_copy)
+
+
+def test_a_changed_byte_is_found_when_the_file_is_read(pack_copy: Path) -> None:
+    path = pack_copy / "motion_decoder.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    pack = open_pack(pack_copy)
+    pack.read_graph("text_encoder")
+    with pytest.raises(PackError, match="sha256"):
+        pack.read_graph("motion_decoder")
+    with pytest.raises(PackError, match="sha256"):
+        pack.verify()
+
+
+def test_a_missing_file_is_named(pack_copy: Path) -> None:
+    (pack_copy / "tokenizer.json").unlink()
+    with pytest.raises(PackError, match=r"tokenizer\.json: is missing"):
+        open_pack(pack_copy)
+
+
+def test_links_are_refused_even_to_the_right_content(pack_copy: Path, tiny_pack: Pack) -> None:
+    (pack_copy / "tokenizer.json").unlink()
+    (pack_copy / "tokenizer.json").symlink_to(tiny_pack.path / "tokenizer.json")
+    with pytest.raises(PackError, match="not a regular file"):
+        open_pack(pack_copy)
+
+
+def test_a_graph_that_points_at_another_file_is_refused(pack_copy: Path, tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((8, 8), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["latent", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("latent", onnx.TensorProto.FLOAT, ["b", 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["b", 8])],
+        [weight],
+    )
+    outside = tmp_path / "outside.onnx"
+    onnx.save(helper.make_model(graph), outside, save_as_external_data=True, location="secret.bin", size_threshold=0)
+    replace_file(pack_copy, "motion_decoder.onnx", outside.read_bytes())
+    with pytest.raises(PackError, match="outside the file"):
+        open_pack(pack_copy).read_graph("motion_decoder")
+
+
+def test_files_the_manifest_does_not_list_are_no_part_of_the_pack(pack_copy: Path) -> None:
+    (pack_copy / "sitecustomize.py").write_text("raise SystemExit", encoding="utf-8")
+    assert "sitecustomize.py" not in open_pack(pack_copy).manifest.files
+
+
+def test_packs_are_found_by_directory_by_environment_and_by_name(
+    tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_pack(tiny_pack.path) == tiny_pack.path
+    monkeypatch.setattr(mclip.pack, "_SHIPPED", tiny_pack.path.parent)
+    assert find_pack("tiny") == tiny_pack.path
+    monkeypatch.setenv("MCLIP_PACK", "tiny")
+    assert find_pack() == tiny_pack.path
+    with pytest.raises(PackError, match="shipped with this mclip: tiny"):
+        find_pack("nothing-of-that-name")
+
+
+def test_a_folder_that_is_no_pack_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="not a pack"):
+        open_pack(tmp_path)
+    with pytest.raises(PackError, match="no such pack"):
+        open_pack(tmp_path / "nowhere")

@@ -1,0 +1,278 @@
+"""The runtime: sessions, engine, prior, and motions out of text."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import mclip.runtime.session
+from mclip import __version__
+from mclip.errors import DeviceError, PackError, UsageError
+from mclip.geometry import axis_angle_to_matrix
+from mclip.motion import load_npz
+from mclip.pack import Pack
+from mclip.runtime.engine import CHUNK, Engine
+from mclip.runtime.prior import Bank, load_bank
+from mclip.runtime.representation import heading
+from mclip.runtime.session import Session
+from mclip.runtime.tasks import Prompt, generate
+from mclip.skeleton.retarget import lowest_point
+from mclip.skeleton.smpl import forward_kinematics
+from tests.fakes import MAX_TOKENS
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_pack: Pack) -> Engine:
+    return Engine(tiny_pack, "cpu")
+
+
+def bank() -> Bank:
+    """Three entries in a plane: east with two captions, north, and south-west; the first two share a caption."""
+    return Bank(
+        latents=np.array([[1, 0], [0, 1], [-0.6, -0.8]], np.float32),
+        frames=np.array([60, 50, 40], np.int32),
+        names=("east#0-60", "north#0-50", "southwest#0-40"),
+        captions=np.array([[1, 0], [0.8, 0.6], [-0.6, -0.8]], np.float32),
+        texts=("to the east", "north or east", "weit weg: süd-west"),
+        offsets=np.array([0, 2, 3, 4], np.int32),
+        ids=np.array([0, 1, 1, 2], np.int32),
+    )
+
+
+def saved(value: Bank, path: Path) -> bytes:
+    value.save(path)
+    return path.read_bytes()
+
+
+def test_a_text_is_answered_with_the_entry_of_its_nearest_caption() -> None:
+    matches = bank().match(np.array([[1, 0], [-1, 0], [0.7071, 0.7071]], np.float32))
+    assert [match.name for match in matches] == ["east#0-60", "southwest#0-40", "east#0-60"]
+    assert matches[0].caption == "to the east"
+    assert matches[0].score == pytest.approx(1.0)
+    assert matches[1].score == pytest.approx(0.6, abs=1e-3)
+    np.testing.assert_allclose(matches[1].latent, [-0.6, -0.8], atol=1e-3)
+
+
+def test_of_entries_with_one_caption_the_latent_nearer_to_the_text_wins() -> None:
+    north = bank().match(np.array([[0.55, 0.835]], np.float32))[0]
+    assert (north.name, north.caption) == ("north#0-50", "north or east")
+
+
+def test_equal_entries_are_answered_with_the_first() -> None:
+    twins = replace(bank(), latents=np.array([[1, 0], [1, 0], [1, 0]], np.float32), ids=np.zeros(4, np.int32))
+    assert twins.match(np.array([[0.6, 0.8]], np.float32))[0].name == "east#0-60"
+
+
+def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
+    read = load_bank(saved(bank(), tmp_path / "bank.npz"), 2)
+    assert (read.names, read.texts) == (bank().names, bank().texts)
+    for name in ("frames", "offsets", "ids"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(bank(), name))
+    for name in ("latents", "captions"):
+        np.testing.assert_allclose(getattr(read, name), getattr(bank(), name), atol=0.5 / 127)
+
+
+def test_line_breaks_in_captions_do_not_shift_the_others(tmp_path: Path) -> None:
+    broken = replace(bank(), texts=("to the\neast", "north\r\nor east", "south\u2028west"))
+    assert load_bank(saved(broken, tmp_path / "bank.npz"), 2).texts == ("to the east", "north or east", "south west")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": np.array([0, 1, 1, 3], np.int32)},
+        {"ids": np.array([0, 1, 1, -1], np.int32)},
+        {"offsets": np.array([0, 2, 2, 4], np.int32)},
+        {"offsets": np.array([0, 2, 3], np.int32)},
+        {"offsets": np.array([1, 2, 3, 4], np.int32)},
+        {"latents": np.array([[1, 0], [0, np.nan], [1, 1]], np.float32)},
+        {"latents": np.zeros((0, 2), np.float32)},
+        {"names": ("east",)},
+        {"texts": ("a",)},
+    ],
+)
+def test_a_bank_that_does_not_fit_together_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(PackError, match="do not fit together"):
+        replace(bank(), **changes)  # type: ignore[arg-type]
+
+
+def test_what_is_no_bank_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = saved(bank(), tmp_path / "bank.npz")
+    for wrong in (b"", b"PK", content[: len(content) // 2], np.array([1]).tobytes()):
+        with pytest.raises(PackError, match="bank"):
+            load_bank(wrong, 2)
+    with pytest.raises(PackError, match="width 2, the pack's 3"):
+        load_bank(content, 3)
+    pickled = io.BytesIO()
+    np.savez(pickled, latents=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(PackError, match="bank"):
+        load_bank(pickled.getvalue(), 2)
+    monkeypatch.setattr("mclip.runtime.prior.MAX_BANK_BYTES", 100)
+    with pytest.raises(PackError, match="more than 100 bytes"):
+        load_bank(content, 2)
+
+
+def test_a_wrong_type_in_a_bank_is_refused(tmp_path: Path) -> None:
+    arrays = dict(np.load(io.BytesIO(saved(bank(), tmp_path / "bank.npz"))))
+    arrays["latents"] = arrays["latents"].astype(np.float64)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    with pytest.raises(PackError, match="latents is float64"):
+        load_bank(content.getvalue(), 2)
+    assert zipfile.is_zipfile(content)
+
+
+def test_rows_do_not_depend_on_what_is_run_beside_them(engine: Engine) -> None:
+    texts = ["nods", "a person waves with the left hand", "bends"] * CHUNK
+    together = engine.encode_text(texts)
+    alone = np.concatenate([engine.encode_text([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    mask = np.arange(20) < np.tile([[12], [20], [15]], (CHUNK, 1))
+    decoded = engine.decode(together, mask)
+    for row in range(3):
+        frames = int(mask[row].sum())
+        one = engine.decode(together[row : row + 1], np.ones((1, frames), bool))
+        np.testing.assert_allclose(decoded[row, :frames], one[0], atol=1e-5)
+
+
+def test_nothing_in_nothing_out(engine: Engine) -> None:
+    assert engine.encode_text([]).shape == (0, 24)
+    assert engine.encode_motion(np.zeros((0, 5, 25, 6), np.float32), np.ones((0, 5), bool)).shape == (0, 24)
+    assert engine.decode(np.zeros((0, 24), np.float32), np.ones((0, 5), bool)).shape == (0, 5, 25, 6)
+
+
+def test_texts_as_long_as_the_pack_reads_pass_and_longer_ones_are_counted(engine: Engine) -> None:
+    engine.encode_text(["nods " * MAX_TOKENS])
+    with pytest.raises(UsageError, match=f"5000 tokens, the pack tiny reads at most {MAX_TOKENS}"):
+        engine.encode_text(["nods " * 5000])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
+def test_empty_texts_are_refused(engine: Engine, text: str) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        engine.encode_text(["nods", text])
+
+
+def test_a_generated_motion_stands_on_the_ground_at_the_origin_and_faces_forward(engine: Engine) -> None:
+    motion = next(generate(engine, [Prompt("a person nods")])).motion
+    rotations = axis_angle_to_matrix(motion.pose.astype(np.float64))
+    _, joints = forward_kinematics(rotations, motion.transl)
+    assert abs(float(lowest_point(joints).min())) < 0.02
+    np.testing.assert_allclose(motion.transl[0, :2], 0.0, atol=1e-6)
+    assert abs(float(heading(rotations[0, 0]))) < 1e-5
+    assert (len(motion), motion.fps) == (20, 30.0)
+
+
+def test_a_generated_file_says_how_it_was_made(engine: Engine, tmp_path: Path) -> None:
+    made = next(generate(engine, [Prompt("a person nods")]))
+    made.motion.save(tmp_path / "nod.npz")
+    origin = load_npz(tmp_path / "nod.npz").origin
+    assert made.match is not None
+    assert origin == {
+        "command": "generate",
+        "prompt": "a person nods",
+        "pack": "tiny",
+        "pack_sha256": engine.pack.digest,
+        "confidence": pytest.approx(1.0, abs=1e-3),
+        "nearest": "a person nods",
+        "source": made.match.name,
+        "version": __version__,
+    }
+
+
+def test_prompts_of_many_lengths_keep_their_order_and_length(engine: Engine) -> None:
+    prompts = [Prompt("nods" if index % 2 else "bends", (10 + index % 11) / 30) for index in range(2 * CHUNK + 3)]
+    made = list(generate(engine, prompts))
+    assert [item.prompt for item in made] == prompts
+    assert [len(item.motion) for item in made] == [10 + index % 11 for index in range(len(prompts))]
+
+
+def test_the_same_prompt_gives_the_same_motion_every_time(tiny_pack: Pack, engine: Engine) -> None:
+    first = next(generate(engine, [Prompt("nods")])).motion
+    again = next(generate(Engine(tiny_pack, "cpu"), [Prompt("nods")])).motion
+    np.testing.assert_array_equal(first.pose, again.pose)
+    np.testing.assert_array_equal(first.transl, again.transl)
+
+
+def test_another_frame_rate_covers_the_same_time(engine: Engine) -> None:
+    slow = next(generate(engine, [Prompt("nods")])).motion
+    fast = next(generate(engine, [Prompt("nods")], fps=120)).motion
+    assert fast.fps == 120
+    np.testing.assert_allclose(fast.transl[::4], slow.transl, atol=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.3, 0.7, 60, float("nan"), float("inf")])
+def test_lengths_the_pack_was_not_trained_for_are_refused_with_the_range(engine: Engine, seconds: float) -> None:
+    with pytest.raises(UsageError, match="outside what the pack tiny was trained for") as raised:
+        generate(engine, [Prompt("nods"), Prompt("nods", seconds)])
+    assert "0.333 to 0.667 seconds" in raised.value.hint
+
+
+@pytest.mark.parametrize("fps", [0, -30, 1e6, float("nan")])
+def test_absurd_frame_rates_are_refused(engine: Engine, fps: float) -> None:
+    with pytest.raises(UsageError, match="--fps"):
+        generate(engine, [Prompt("nods")], fps=fps)
+
+
+def test_without_a_prior_the_text_itself_is_decoded(tiny_pack: Pack, engine: Engine) -> None:
+    bare = Engine(Pack(tiny_pack.path, replace(tiny_pack.manifest, prior=None), tiny_pack.digest), "cpu")
+    made = next(generate(bare, [Prompt("nods")]))
+    assert made.match is None
+    assert "nearest" not in made.motion.origin
+    with_prior = next(generate(engine, [Prompt("nods")])).motion
+    assert np.abs(made.motion.pose - with_prior.pose).max() > 1e-3
+
+
+def test_an_unknown_device_is_a_usage_error(tiny_pack: Pack) -> None:
+    with pytest.raises(UsageError, match="no device 'tpu'"):
+        Session(tiny_pack.read_graph("motion_decoder"), "g", "tpu")
+
+
+def test_cuda_without_a_driver_is_said_and_never_replaced_by_the_cpu(
+    tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = tiny_pack.read_graph("motion_decoder")
+    monkeypatch.setattr(mclip.runtime.session, "_has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(DeviceError, match="no NVIDIA driver"):
+        Session(graph, "g", "cuda")
+    # A driver, but onnxruntime falls back on its own, as it does with libraries missing.
+    monkeypatch.setattr(mclip.runtime.session, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(mclip.runtime.session, "_load_cuda_libraries", lambda: None)
+    create = mclip.runtime.session._create
+    monkeypatch.setattr(
+        mclip.runtime.session, "_create", lambda model, name, providers: create(model, name, ["CPUExecutionProvider"])
+    )
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    with pytest.raises(DeviceError, match="fell back"):
+        Session(graph, "g", "cuda")
+    assert Session(graph, "g", "auto").device == "cpu"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match="without CUDA"):
+        Session(graph, "g", "cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_cpu_gives(tiny_pack: Pack) -> None:
+    latents, mask = np.eye(3, 24, dtype=np.float32), np.ones((3, 17), bool)
+    cuda = Engine(tiny_pack, "cuda").decode(latents, mask)
+    np.testing.assert_allclose(cuda, Engine(tiny_pack, "cpu").decode(latents, mask), atol=1e-2)
+
+
+def test_what_is_no_graph_is_a_pack_error() -> None:
+    with pytest.raises(PackError, match="cannot load"):
+        Session(b"not a graph", "broken.onnx", "cpu")
+
+
+def test_a_damaged_tokenizer_is_a_pack_error(tiny_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pack, "read", lambda self, name: b"{}")
+    with pytest.raises(PackError, match=r"tokenizer\.json"):
+        Engine(tiny_pack, "cpu").encode_text(["nods"])

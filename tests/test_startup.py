@@ -1,0 +1,53 @@
+"""What is loaded when: help is light, and making a motion needs no training package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mclip.pack import Pack
+
+SCRIPT = """
+import json, sys
+from mclip.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+finally:
+    sys.stderr.write("\\n" + json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level modules a command has loaded when it ends."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"numpy", "torch", "onnxruntime", "onnx", "h5py", "rich", "numba", "PIL", "pydantic", "tokenizers", "scipy"}
+    assert loaded_by("--help") & heavy == set()
+
+
+def test_python_dash_m_shows_the_commands() -> None:
+    done = subprocess.run([sys.executable, "-m", "mclip", "--help"], capture_output=True, text=True, check=True)
+    assert "generate" in done.stdout
+    assert done.stderr == ""
+
+
+def test_generate_loads_only_what_the_base_install_has(tiny_pack: Pack, tmp_path: Path) -> None:
+    modules = loaded_by("generate", "nods", "--pack", str(tiny_pack.path), "-o", str(tmp_path / "nod.npz"))
+    assert {"numpy", "onnxruntime", "tokenizers"} <= modules
+    assert modules & {"torch", "onnx", "h5py", "smplx", "safetensors", "scipy", "numba", "rich", "PIL"} == set()
+
+
+def test_a_motion_is_made_with_no_training_package_installed(tiny_pack: Pack, tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'h5py', 'smplx', 'safetensors']));"
+    command = [sys.executable, "-c", blocked + "from mclip.cli import main; main()", "generate", "nods"]
+    environment = {**os.environ, "MCLIP_PACK": str(tiny_pack.path)}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "nods.npz").exists()
