@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mclip.console import progress
 from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
@@ -117,15 +118,17 @@ def _reconstruct(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
     """Latents (n, D) of windows, and each window's root-aligned and absolute error (n,), millimetres."""
     latents, root, absolute = [], [], []
-    for at in range(0, len(starts), _BATCH):
-        start, stop = starts[at : at + _BATCH], stops[at : at + _BATCH]
-        features, mask = gather(store, start, stop, engine.manifest.frames.default, np.ones(len(start)))
-        latent = engine.encode_motion(features, mask)
-        made, real = _joints(engine.decode(latent, mask)), _joints(features)  # (B, T, 24, 3)
-        moved = made - made[:, :, :1] + real[:, :, :1]
-        latents.append(latent)
-        root += [_millimetres(moved[row, mask[row]], real[row, mask[row]]) for row in range(len(mask))]
-        absolute += [_millimetres(made[row, mask[row]], real[row, mask[row]]) for row in range(len(mask))]
+    with progress("evaluate", len(starts)) as bar:
+        for at in range(0, len(starts), _BATCH):
+            start, stop = starts[at : at + _BATCH], stops[at : at + _BATCH]
+            features, mask = gather(store, start, stop, engine.manifest.frames.default, np.ones(len(start)))
+            latent = engine.encode_motion(features, mask)
+            made, real = _joints(engine.decode(latent, mask)), _joints(features)  # (B, T, 24, 3)
+            moved = made - made[:, :, :1] + real[:, :, :1]
+            latents.append(latent)
+            root += [_millimetres(moved[row, mask[row]], real[row, mask[row]]) for row in range(len(mask))]
+            absolute += [_millimetres(made[row, mask[row]], real[row, mask[row]]) for row in range(len(mask))]
+            bar.advance(len(start))
     return np.concatenate(latents), np.array(root), np.array(absolute)
 
 

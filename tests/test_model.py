@@ -79,7 +79,9 @@ def test_the_encoder_equals_torchs_own_transformer() -> None:
     x, mask = windows(2, 9), torch.ones(2, 9, dtype=torch.bool)
     mask[1, 6:] = False
     with torch.no_grad():
-        h = torch.cat([model.encoder.tokens.expand(2, -1, -1), model.encoder.embed((x * mask[..., None, None]).flatten(2))], 1)
+        h = torch.cat(
+            [model.encoder.tokens.expand(2, -1, -1), model.encoder.embed((x * mask[..., None, None]).flatten(2))], 1
+        )
         h = h + positions(11, 16)
         keep = torch.cat([torch.ones(2, 2, dtype=torch.bool), mask], 1)
         expected = model.encoder.latent(reference(h, src_key_padding_mask=~keep)[:, 0])
@@ -89,7 +91,9 @@ def test_the_encoder_equals_torchs_own_transformer() -> None:
 def test_the_decoder_equals_torchs_own_transformer() -> None:
     """Cross-attention over one token is a linear map: torch.nn.TransformerDecoder agrees, with any query and key."""
     model = build(normalize=False)
-    reference = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2).eval()
+    reference = nn.TransformerDecoder(
+        nn.TransformerDecoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2
+    ).eval()
     with torch.no_grad():
         for ours, theirs in zip(model.decoder.layers, reference.layers, strict=True):
             theirs.self_attn.in_proj_weight.copy_(ours.attention.qkv.weight)

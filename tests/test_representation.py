@@ -30,16 +30,21 @@ def test_features_keep_all_but_heading_and_place(seed: int) -> None:
     back = features_to_motion(motion_to_features(motion), motion.fps)
     # Local rotations below the root are the same; joints agree after one rigid motion on the ground.
     angles = angle_between(
-        axis_angle_to_matrix(motion.pose[:, 1:].astype(np.float64)), axis_angle_to_matrix(back.pose[:, 1:].astype(np.float64))
+        axis_angle_to_matrix(motion.pose[:, 1:].astype(np.float64)),
+        axis_angle_to_matrix(back.pose[:, 1:].astype(np.float64)),
     )
     assert angles.max() < 1e-3
     distances = np.linalg.norm(joints(motion)[0, None] - joints(motion)[-1, :, None], axis=-1)
-    np.testing.assert_allclose(distances, np.linalg.norm(joints(back)[0, None] - joints(back)[-1, :, None], axis=-1), atol=2e-4)
+    np.testing.assert_allclose(
+        distances, np.linalg.norm(joints(back)[0, None] - joints(back)[-1, :, None], axis=-1), atol=2e-4
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), angle=st.floats(-3.0, 3.0), x=st.floats(-5, 5), y=st.floats(-5, 5))
-def test_features_do_not_change_when_the_motion_is_turned_and_moved(seed: int, angle: float, x: float, y: float) -> None:
+def test_features_do_not_change_when_the_motion_is_turned_and_moved(
+    seed: int, angle: float, x: float, y: float
+) -> None:
     motion = random_motion(seed)
     rotations = axis_angle_to_matrix(motion.pose.astype(np.float64))
     turn = rotation_about(2, np.array(angle))

@@ -66,9 +66,25 @@ def recipe(store_path: Path, **optim: object) -> Recipe:
         {
             "name": "test",
             "data": {"store": str(store_path), "window": 24, "min_window": 12, "speed": [0.9, 1.1]},
-            "model": {"latent": 24, "width": 16, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "patch": 2},
+            "model": {
+                "latent": 24,
+                "width": 16,
+                "feedforward": 32,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "heads": 2,
+                "patch": 2,
+            },
             "loss": {"contrast": 0.1, "text_decode": 0.5, "edit": 0.5},
-            "optim": {"steps": 12, "batch": 8, "text_batch": 4, "warmup": 2, "lr": 1e-3, "checkpoint_every": 4, **optim},
+            "optim": {
+                "steps": 12,
+                "batch": 8,
+                "text_batch": 4,
+                "warmup": 2,
+                "lr": 1e-3,
+                "checkpoint_every": 4,
+                **optim,
+            },
         }
     )
 
@@ -112,8 +128,15 @@ def test_a_mirrored_window_gets_the_mirrored_label_and_caption(store: MotionStor
     plain_sampler = WindowSampler(store, replace(config, mirror=0.0), store.embeddings["minilm-l6"], seed=3)
     plain = plain_sampler.batch(0, 16, 0)
     np.testing.assert_allclose(mirrored.features, mirror_features(plain.features), atol=1e-6)
-    names = [(plain_sampler.labels[a], plain_sampler.labels[b]) for a, b in zip(plain.label, mirrored.label, strict=True)]
-    swap = {"wave left/calm": "wave right/calm", "wave right/calm": "wave left/calm", "nod": "nod", "wave left/fast": "wave right/fast"}
+    names = [
+        (plain_sampler.labels[a], plain_sampler.labels[b]) for a, b in zip(plain.label, mirrored.label, strict=True)
+    ]
+    swap = {
+        "wave left/calm": "wave right/calm",
+        "wave right/calm": "wave left/calm",
+        "nod": "nod",
+        "wave left/fast": "wave right/fast",
+    }
     assert all(swap[a] == b for a, b in names)
     assert any(a != b for a, b in names)
 
@@ -198,7 +221,9 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
     batch = sampler(store, store_path).batch(0, 8, 8)
     total, terms = objective(model, batch, settings)
     total.backward()  # type: ignore[no-untyped-call]
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.encoder.layers.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.encoder.layers.parameters()
+    )
     assert terms["text_decode"] > 0 and terms["edit"] > 0 and terms["contrast"] > 0
     # Decoding from text trains the decoder alone.
     model.zero_grad()

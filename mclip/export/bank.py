@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mclip.console import progress
 from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
@@ -58,7 +59,11 @@ def build_bank(
     for span in spans_of(store, "train", data.exclude, data.min_window):
         for label, candidate in _candidates(store, span, data.window):
             by_label[label].append(candidate)
-    ranked = {label: _rank(store, by_label[label], data.window, encode, max_per_label) for label in sorted(by_label)}
+    ranked = {}
+    with progress("prior", len(by_label)) as bar:
+        for label in sorted(by_label):
+            ranked[label] = _rank(store, by_label[label], data.window, encode, max_per_label)
+            bar.advance()
     turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
     chosen = [ranked[label][place] for place, label in turns][:max_entries]
     rows = sorted({row for candidate, _ in chosen for row in candidate.texts})

@@ -100,7 +100,7 @@ class Bank:
     def _match(self, to_captions: NDArray[np.float32], entry: int) -> Match:
         own = self.ids[self.offsets[entry] : self.offsets[entry + 1]]
         caption = int(own[to_captions[own].argmax()])
-        return Match(self.latents[entry], float(to_captions[caption]), self.texts[caption], self.names[entry])
+        return Match(self.latents[entry], min(1.0, float(to_captions[caption])), self.texts[caption], self.names[entry])
 
     def save(self, path: Path) -> None:
         """Write bank.npz (module docstring), atomically."""

@@ -88,7 +88,9 @@ def text_embeddings(store: MotionStore, recipe: Recipe) -> np.ndarray[tuple[int,
         cached = load_teacher(recipe.text_space).embed(store.texts)
         write_embeddings(Path(recipe.data.store), recipe.text_space, cached)
     if cached.shape[1] != recipe.model.latent:
-        raise RecipeError(f"model.latent is {recipe.model.latent}; the text space {recipe.text_space} is {cached.shape[1]} wide")
+        raise RecipeError(
+            f"model.latent is {recipe.model.latent}; the text space {recipe.text_space} is {cached.shape[1]} wide"
+        )
     return cached
 
 
@@ -131,7 +133,9 @@ def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, 
         return weight.rotation * part[0] + weight.joints * part[1] + weight.velocity * part[2]
 
     zero = torch.zeros(())
-    decoded = dict(zip([name for name in ("text_decode", "edit") if getattr(weight, name) > 0 and few], parts[1:], strict=True))
+    decoded = dict(
+        zip([name for name in ("text_decode", "edit") if getattr(weight, name) > 0 and few], parts[1:], strict=True)
+    )
     terms = {
         "rotation": parts[0][0],
         "joints": parts[0][1],

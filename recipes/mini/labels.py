@@ -19,11 +19,13 @@ _BANDAI = re.compile(r"dataset-\d_(?P<content>[a-z-]+)_(?P<style>[a-z-]+)_\d+\.b
 _THIRD = {"be": "is", "have": "has", "do": "does", "go": "goes"}
 _GERUND = {"be": "being", "lie": "lying", "die": "dying"}
 # One-syllable verbs that double their last letter.
-_DOUBLED = frozenset("run sit jog skip hop get put stop spin swim stab squat nod win cut grab chop drop hit jab trot pat set".split())
+_DOUBLED = frozenset(
+    "run sit jog skip hop get put stop spin swim stab squat nod win cut grab chop drop hit jab trot pat set".split()
+)
 
 
 def third_person(phrase: str) -> str:
-    """"walk forward" -> "walks forward"."""
+    """ "walk forward" -> "walks forward"."""
     verb, _, rest = phrase.partition(" ")
     comma = "," if verb.endswith(",") else ""
     verb = verb.removesuffix(",")
@@ -39,7 +41,7 @@ def third_person(phrase: str) -> str:
 
 
 def gerund(phrase: str) -> str:
-    """"walk forward" -> "walking forward"."""
+    """ "walk forward" -> "walking forward"."""
     verb, _, rest = phrase.partition(" ")
     comma = "," if verb.endswith(",") else ""
     verb = verb.removesuffix(",")
@@ -91,7 +93,11 @@ def spans(table: dict[str, Any], root: Path) -> Iterator[tuple[str, str, str, st
 
     def captions(label: str) -> list[str]:
         action, _, style = label.partition("/")
-        return styled_captions(actions[action], styles[style]) if style not in ("", "normal") else plain_captions(actions[action])
+        return (
+            styled_captions(actions[action], styles[style])
+            if style not in ("", "normal")
+            else plain_captions(actions[action])
+        )
 
     # One level at a time: the sources may be links, which ** does not follow.
     files = [file for source in sorted(root.iterdir()) for file in sorted(source.rglob("*")) if file.is_file()]
