@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TextIO
+
+from mclip.errors import UsageError
 
 # A log file wants a line now and then, not a bar.
 PLAIN_INTERVAL_S = 10.0
 
 
 def out(text: str) -> None:
-    """Print one line of the result to stdout."""
-    sys.stdout.write(text + "\n")
+    """Print one line of the result to stdout. Raises UsageError when nothing more can be written to it."""
+    if sys.stdout is None:  # closed before we began
+        return
+    try:
+        sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+        # Now, while what goes wrong can still be told.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away: not an error, and nothing more to say to it.
+        _discard_stdout()
+    except OSError as error:
+        _discard_stdout()
+        raise UsageError(f"stdout: cannot write there ({error.strerror or error})", "what was made is kept") from None
 
 
 def err(text: str) -> None:
     """Print one line that is not the result to stderr."""
-    sys.stderr.write(text + "\n")
+    if sys.stderr is None:
+        return
+    # Nobody is left to tell.
+    with suppress(OSError):
+        sys.stderr.write(_encodable(text, sys.stderr) + "\n")
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print the result: one JSON object with `as_json`, else `text`."""
-    out(json.dumps(result, ensure_ascii=False) if as_json else text)
+    if not as_json:
+        out(text)
+        return
+    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    readable = line.encode(encoding, "replace").decode(encoding) == line
+    out(line if readable else json.dumps(result, allow_nan=False))
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """The text, with what the stream cannot show (half of a broken file name, a letter of another alphabet) escaped."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _discard_stdout() -> None:
+    """Let what is still in stdout's buffer go nowhere when Python ends, instead of failing once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress(Protocol):
@@ -81,7 +116,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Progress]:
 
     total: how many steps there are; done: how many of them an earlier run finished.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield _Lines(title, total, done)
         return
     from rich.console import Console

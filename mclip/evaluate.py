@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.console import progress
-from mclip.data.dataset import Span, gather, spans_of
+from mclip.data.dataset import STYLE_SEPARATOR, Span, gather, spans_of
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.geometry import rot6d_to_matrix
@@ -34,7 +34,9 @@ _BATCH = 64
 class Scores:
     """One source's figures, or all sources' together.
 
-    windows, spans: how many the figures are means over; mpjpe_*: millimetres; top1, top5: shares of the spans
+    windows, spans: how many the figures are means over; mpjpe_*: millimetres; top1, top5: shares of the spans whose
+    own label is nearest, or among the five nearest; action: whose nearest label is of the same action ("walk" of
+    "walk/old")
     """
 
     windows: int
@@ -43,6 +45,7 @@ class Scores:
     mpjpe_absolute: float
     top1: float
     top5: float
+    action: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ def evaluate(engine: Engine, store: MotionStore, split: str = "test") -> Evaluat
     starts, stops = (np.array([w[place] for group in windows for w in group], np.int64) for place in (0, 1))
     owner = np.repeat(np.arange(len(spans)), [len(group) for group in windows])
     latents, root, absolute = _reconstruct(engine, store, starts, stops)
-    ranks = _ranks(engine, store, spans, owner, latents)
+    ranks, action = _recognise(engine, store, spans, owner, latents)
     motion = np.searchsorted(store.offsets, [span.start for span in spans], side="right") - 1
     source = np.array([store.source[index] or "." for index in motion.tolist()])
     groups = {name: source == name for name in sorted(set(source.tolist()))} | {TOTAL: np.ones(len(spans), bool)}
@@ -101,6 +104,7 @@ def evaluate(engine: Engine, store: MotionStore, split: str = "test") -> Evaluat
                 mpjpe_absolute=_mean(absolute[chosen[owner]]),
                 top1=_mean(ranks[chosen] < 1),
                 top5=_mean(ranks[chosen] < _TOP),
+                action=_mean(action[chosen]),
             )
             for name, chosen in groups.items()
         },
@@ -141,10 +145,11 @@ def _millimetres(made: NDArray[np.float32], real: NDArray[np.float32]) -> float:
     return float(1000.0 * np.linalg.norm(made - real, axis=-1).mean())
 
 
-def _ranks(
+def _recognise(
     engine: Engine, store: MotionStore, spans: list[Span], owner: NDArray[np.int64], latents: NDArray[np.float32]
-) -> NDArray[np.int64]:
-    """How many labels each span's latent is nearer to than to its own; a tie counts against it."""
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """How many labels each span's latent is nearer to than to its own, a tie counting against it, and whether the
+    nearest is of the same action."""
     texts: dict[int, set[int]] = defaultdict(set)
     for label, text in zip(store.captions.label.tolist(), store.captions.text.tolist(), strict=True):
         texts[label].add(text)
@@ -156,8 +161,9 @@ def _ranks(
     pooled = _unit(np.stack([latents[owner == index].mean(axis=0) for index in range(len(spans))]))  # (spans, D)
     cosine = pooled @ means.T  # (spans, M)
     own = np.array([names.index(span.label) for span in spans])
-    result: NDArray[np.int64] = (cosine >= cosine[np.arange(len(spans)), own][:, None]).sum(axis=1) - 1
-    return result
+    ranks: NDArray[np.int64] = (cosine >= cosine[np.arange(len(spans)), own][:, None]).sum(axis=1) - 1
+    actions = np.array([store.labels[label].split(STYLE_SEPARATOR)[0] for label in names])
+    return ranks, actions[cosine.argmax(axis=1)] == actions[own]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -11,40 +12,59 @@ from pathlib import Path
 
 from mclip.errors import UsageError
 
+# What a file system says when it is full, or when the user's share of it is.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
 
-    Raises UsageError when the folder cannot be created or written.
+    Folders above `path` are made, and removed again on failure. Raises UsageError when `path` cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix is kept: some writers choose the format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:100]}-", suffix=path.suffix, dir=path.parent)
+        with new_folder(path.parent):
+            # The suffix is kept: some writers choose the format by it. The name need not be, and may be too long.
+            handle, name = tempfile.mkstemp(prefix=f".{path.stem[:20]}-", suffix=path.suffix, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            try:
+                yield temporary
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+                # mkstemp makes files private; what we hand to the user gets the permissions any new file would.
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot write there ({error.strerror or error})", "choose another place with -o"
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
+        raise cannot_write(path, error) from None
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; on any failure, those that were made are removed again unless used by others.
+
+    Raises OSError when they cannot be made.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files private; what we hand to the user gets the permissions any new file would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(
-            f"{path}: cannot write there ({error.strerror or error})", "free some space or choose another place with -o"
-        ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
         raise
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """What to say when the system does not let us write `path`."""
+    hint = "free some space, or choose another place" if error.errno in _FULL else "choose another place"
+    return UsageError(f"{path}: cannot write there ({error.strerror or error})", hint)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

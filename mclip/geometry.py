@@ -84,7 +84,8 @@ def matrix_to_quaternion(matrix: Array) -> Array:
     best = np.argmax(np.stack([trace, 2 * xx - trace, 2 * yy - trace, 2 * zz - trace], axis=-1), axis=-1)
     quaternion = np.take_along_axis(candidates, best[..., None, None], axis=-2)[..., 0, :]
     quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
-    return np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    result: Array = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    return result
 
 
 def quaternion_to_matrix(quaternion: Array) -> Array:

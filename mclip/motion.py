@@ -34,6 +34,8 @@ from mclip.skeleton.smpl import SMPLH_TO_SMPL
 MIN_FPS, MAX_FPS = 1.0, 1000.0
 # Three hours at 120 fps; AMASS's longest recording is a few minutes.
 MAX_FRAMES = 1_296_000
+# Whoever is farther out than this, or wound up that far, is a mistake in the file or its units; float32 ends there too.
+MAX_METRES, MAX_RADIANS, MAX_BETA = 1e6, 1e4, 1e3
 # poses (T, 165) float64 of MAX_FRAMES frames; AMASS files with marker data stay well below.
 MAX_ARRAY_BYTES = MAX_FRAMES * 165 * 8
 GENDERS = ("neutral", "female", "male")
@@ -50,7 +52,7 @@ class Motion:
     gender  "neutral", "female" or "male"
     origin  where it comes from: command, prompt, pack, seed, version (stored as JSON)
 
-    Raises MotionError for wrong shapes, no frames, values that are not finite, or an absurd frame rate.
+    Raises MotionError for wrong shapes, no frames, values that are not finite or absurd, or an absurd frame rate.
     """
 
     pose: NDArray[np.float32]
@@ -69,9 +71,15 @@ class Motion:
             raise MotionError("the motion has no frames")
         if not (MIN_FPS <= self.fps <= MAX_FPS):
             raise MotionError(f"the frame rate is {self.fps:g}, not between {MIN_FPS:g} and {MAX_FPS:g} per second")
-        for name, values in (("pose", self.pose), ("transl", self.transl), ("betas", self.betas)):
+        for name, values, limit in (
+            ("pose", self.pose, MAX_RADIANS),
+            ("transl", self.transl, MAX_METRES),
+            ("betas", self.betas, MAX_BETA),
+        ):
             if not np.isfinite(values).all():
                 raise MotionError(f"{name} holds NaN or infinite values")
+            if (np.abs(values) > limit).any():
+                raise MotionError(f"{name} holds {np.abs(values).max():.3g}, more than {limit:g}", "what is its unit?")
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -133,10 +141,11 @@ def load_npz(path: Path) -> Motion:
     if "betas" in arrays:
         given = _float32(arrays["betas"], path, "betas").reshape(-1)[:10]
         betas[: len(given)] = given
+    pose, transl = _float32(poses, path, "poses"), _float32(transl, path, "trans")
     try:
         return Motion(
-            pose=_float32(poses, path, "poses"),
-            transl=_float32(transl, path, "trans"),
+            pose=pose,
+            transl=transl,
             fps=fps,
             betas=betas,
             gender=_gender(arrays),
@@ -166,6 +175,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: np.asarray(file[name]) for name in file.files if name in _WANTED}
     except FileNotFoundError:
         raise MotionError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise MotionError(f"{path}: is a folder, not a file") from None
     except MotionError:
         raise
     except Exception as error:
@@ -177,6 +188,8 @@ def _scalar(arrays: dict[str, NDArray[Any]], path: Path, *names: str) -> float:
     for name in names:
         if name in arrays:
             try:
+                if arrays[name].dtype.kind == "c":
+                    raise TypeError
                 return float(arrays[name].reshape(-1)[0])
             except (ValueError, TypeError, IndexError):
                 raise MotionError(f"{path}: {name} is not a number") from None
@@ -205,9 +218,9 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
     if poses.ndim == 3 and poses.shape[2] == 3:
         poses = poses.reshape(len(poses), -1)
     width = poses.shape[1] if poses.ndim == 2 else 0
-    if len(poses) == 0:
+    if poses.ndim and len(poses) == 0:
         raise MotionError(f"{path}: has no frames")
-    if len(poses) > MAX_FRAMES:
+    if poses.ndim and len(poses) > MAX_FRAMES:
         raise MotionError(f"{path}: has {len(poses)} frames, more than {MAX_FRAMES}")
     joints = poses.reshape(len(poses), -1, 3) if width and width % 3 == 0 else poses
     if width == 72:  # SMPL

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from mclip.errors import PackError
+from mclip.recipe import REPRESENTATIONS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -157,7 +158,12 @@ class Manifest:
         needed = {*REQUIRED, *([prior.file] if prior else [])}
         return [
             (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
-            (_is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
+            (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
+            (
+                self.representation in REPRESENTATIONS,
+                "representation",
+                f"is {self.representation}; this mclip knows {', '.join(REPRESENTATIONS)}",
+            ),
             (0 < self.latent <= MAX_LATENT, "latent", f"must lie between 1 and {MAX_LATENT}"),
             (0 < self.max_tokens <= MAX_TOKENS, "max_tokens", f"must lie between 1 and {MAX_TOKENS}"),
             (1 <= self.fps <= 1000, "fps", "must lie between 1 and 1000"),
@@ -168,7 +174,7 @@ class Manifest:
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
             (needed <= set(self.files), "files", f"must list {', '.join(sorted(needed - set(self.files)))}"),
             *(
-                (_is_plain(name) and name != MANIFEST, f"files: {name!r}", "is no plain file name")
+                (is_plain(name) and name != MANIFEST, f"files: {name!r}", "is no plain file name")
                 for name in self.files
             ),
             *(
@@ -250,7 +256,7 @@ def find_pack(name_or_path: str | Path | None = None) -> Path:
     wanted = str(name_or_path or os.environ.get(ENVIRONMENT) or _DEFAULT)
     if wanted in shipped_packs():
         return _SHIPPED / wanted
-    if Path(wanted).is_dir():
+    if os.path.isdir(wanted):  # which, unlike Path.is_dir, takes a name too long for any folder
         return Path(wanted)
     names = ", ".join(shipped_packs()) or "none"
     raise PackError(
@@ -284,7 +290,8 @@ def manifest_to_json(manifest: Manifest) -> str:
     return json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Whether this is a name for a pack or for a file in one: short, ASCII, no folder."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
@@ -326,7 +333,7 @@ def _build(kind: Any, value: Any, key: str) -> Any:
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 2**53 else float("inf")
     if not isinstance(value, kind) or isinstance(value, bool):
         raise PackError(f"{key} must be {kind.__name__}, not {value!r}")
     return value

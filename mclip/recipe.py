@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import re
 import tomllib
 import types
 import typing
@@ -19,6 +21,12 @@ from mclip.errors import RecipeError
 
 # A recipe is a page; anything larger is not one.
 MAX_RECIPE_BYTES = 1_000_000
+
+# Far above any model this is meant for; a slip of the keyboard should not fill the memory.
+MAX_SIZE = 16_384
+
+# The name of a recipe becomes that of a folder and of a pack.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 REPRESENTATIONS = ("smpl24",)
 TEXT_SPACES = ("minilm-l6",)
@@ -79,7 +87,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("latent", "width", "feedforward", "encoder_layers", "decoder_layers", "heads", "patch"):
-            _require(getattr(self, name) > 0, f"model.{name}", "must be positive")
+            _require(0 < getattr(self, name) <= MAX_SIZE, f"model.{name}", f"must lie between 1 and {MAX_SIZE}")
         _require(self.width % self.heads == 0, "model.width", "must be a multiple of model.heads")
         _require(self.width % 2 == 0, "model.width", "must be even")
         _require(0 <= self.dropout < 1, "model.dropout", "must lie in [0, 1)")
@@ -90,9 +98,11 @@ class LossWeights:
     """What the training objective is the weighted sum of; see mclip.nn.losses."""
 
     rotation: float = 1.0
-    """6D features, mean squared error"""
+    """6D rotations, mean squared error"""
+    root: float = 1.0
+    """root translation, smooth absolute error, metres"""
     joints: float = 1.0
-    """joint positions, mean squared error, square metres"""
+    """joint positions relative to the pelvis, mean squared error, square metres"""
     velocity: float = 1.0
     """joint velocities, mean squared error, square metres per frame squared"""
     text: float = 0.01
@@ -150,7 +160,7 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name.strip()), "name", "must not be empty")
+        _require(_NAME.fullmatch(self.name) is not None, "name", "must be letters, digits, '.', '-' and '_'")
         _require(self.text_space in TEXT_SPACES, "text_space", f"must be one of {TEXT_SPACES}")
         _require(0 <= self.seed < 2**32, "seed", "must lie in [0, 2^32)")
 
@@ -163,7 +173,9 @@ def load_recipe(path: Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file", "recipes/ holds examples") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: not a readable TOML file ({error})") from None
     try:
         return recipe_from_dict(table)
@@ -214,7 +226,9 @@ def _value(kind: Any, value: Any, key: str) -> Any:
             raise RecipeError(f"{key} must be a list{'' if open_ended else f' of {len(arguments)}'}, not {value!r}")
         return tuple(_value(arguments[0], item, key) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**53 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise RecipeError(f"{key} must be {kind.__name__}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{key} must be a finite number, not {value!r}")
     return value

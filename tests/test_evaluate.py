@@ -68,6 +68,7 @@ def test_a_real_pack_is_measured(tiny_pack: Pack, tiny_store: MotionStore) -> No
     total = evaluate(Engine(tiny_pack, "cpu"), tiny_store).scores[TOTAL]
     assert 0 < total.mpjpe_root < total.mpjpe_absolute < 10_000
     assert 0 <= total.top1 <= total.top5 <= 1
+    assert total.top1 <= total.action <= 1
 
 
 def test_what_cannot_be_measured_says_why(tiny_pack: Pack, tiny_store: MotionStore) -> None:

@@ -153,7 +153,7 @@ def test_the_bank_holds_latents_of_real_windows_under_their_captions(
     tiny_pack: Pack, tiny_model: MotionClip, tiny_store: MotionStore
 ) -> None:
     engine = Engine(tiny_pack, "cpu")
-    match = engine.prior.match(engine.encode_text(["a person bends slowly"]))[0]  # type: ignore[union-attr]
+    match = engine.prior.match(["a person bends slowly"], engine.encode_text(["a person bends slowly"]))[0]  # type: ignore[union-attr]
     assert match.caption == "a person bends slowly"
     assert match.score == pytest.approx(1.0, abs=1e-3)
     path, span = match.name.split("#")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SMALL = ModelConfig(latent=24, width=16, feedforward=32, encoder_layers=2, decod
 
 def build(**changes: object) -> MotionClip:
     torch.manual_seed(0)
-    return MotionClip(ModelConfig(**{**{f: getattr(SMALL, f) for f in SMALL.__slots__}, **changes})).eval()  # type: ignore[arg-type]
+    return MotionClip(ModelConfig(**{**{f: getattr(SMALL, f) for f in SMALL.__slots__}, **changes})).eval()
 
 
 def windows(batch: int, frames: int) -> torch.Tensor:
@@ -59,7 +60,8 @@ def test_the_encoder_equals_torchs_own_transformer() -> None:
     reference = nn.TransformerEncoder(
         nn.TransformerEncoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2, enable_nested_tensor=False
     ).eval()
-    for ours, theirs in zip(model.encoder.layers, reference.layers, strict=True):
+    pairs: Any = zip(model.encoder.layers, reference.layers, strict=True)
+    for ours, theirs in pairs:
         theirs.load_state_dict(
             {
                 "self_attn.in_proj_weight": ours.attention.qkv.weight,
@@ -95,7 +97,8 @@ def test_the_decoder_equals_torchs_own_transformer() -> None:
         nn.TransformerDecoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2
     ).eval()
     with torch.no_grad():
-        for ours, theirs in zip(model.decoder.layers, reference.layers, strict=True):
+        pairs: Any = zip(model.decoder.layers, reference.layers, strict=True)
+        for ours, theirs in pairs:
             theirs.self_attn.in_proj_weight.copy_(ours.attention.qkv.weight)
             theirs.self_attn.in_proj_bias.copy_(ours.attention.qkv.bias)
             theirs.self_attn.out_proj.load_state_dict(ours.attention.out.state_dict())
@@ -133,10 +136,12 @@ def test_losses_are_zero_for_equal_motions_and_ignore_padding() -> None:
     mask[0, 3:] = False
     y = x.clone()
     y[0, 3:] = 100.0
-    for loss in (losses.rotation_loss, losses.position_loss, losses.velocity_loss):
+    for loss in (losses.rotation_loss, losses.root_loss, losses.position_loss, losses.velocity_loss):
         assert loss(x, y, mask).item() == 0.0
     y[1, 2] += 1.0
     assert losses.rotation_loss(x, y, mask).item() == pytest.approx(1 / 9)  # one frame of nine is off by one
+    # Metres: one is off by 0.95 beyond the rounded corner.
+    assert losses.root_loss(x, y, mask).item() == pytest.approx(0.95 / 9)
     assert losses.velocity_loss(x, y, mask).item() == pytest.approx(2 / 7)  # two steps of seven
 
 

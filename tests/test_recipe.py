@@ -25,7 +25,9 @@ def test_a_recipe_survives_the_way_through_json() -> None:
     ("table", "message"),
     [
         ({}, "name is missing"),
-        ({"name": " "}, "name must not be empty"),
+        ({"name": " "}, "name must be letters"),
+        ({"name": "../x"}, "name must be letters"),
+        ({"name": "x", "optim": {"lr": float("nan")}}, "optim.lr must be a finite number"),
         ({"name": "x", "modle": {}}, "unknown key modle"),
         ({"name": "x", "model": {"widht": 8}}, "unknown key model.widht"),
         ({"name": "x", "model": {"width": 8.5}}, "model.width must be int"),

@@ -18,7 +18,7 @@ from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import load_npz
 from mclip.pack import Pack
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.prior import Bank, load_bank
+from mclip.runtime.prior import Bank, Match, load_bank
 from mclip.runtime.representation import heading
 from mclip.runtime.session import Session
 from mclip.runtime.tasks import Prompt, generate
@@ -33,11 +33,14 @@ def engine(tiny_pack: Pack) -> Engine:
 
 
 def bank() -> Bank:
-    """Three entries in a plane: east with two captions, north, and south-west; the first two share a caption."""
+    """Four entries in a plane: two to the east, one to the north, one to the south-west; east and north share a
+    caption."""
     return Bank(
-        latents=np.array([[1, 0], [0, 1], [-0.6, -0.8]], np.float32),
-        frames=np.array([60, 50, 40], np.int32),
-        names=("east#0-60", "north#0-50", "southwest#0-40"),
+        latents=np.array([[1, 0], [0.8, 0.6], [0, 1], [-0.6, -0.8]], np.float32),
+        frames=np.array([60, 55, 50, 40], np.int32),
+        names=("east#0-60", "east#60-115", "north#0-50", "southwest#0-40"),
+        label=np.array([0, 0, 1, 2], np.int32),
+        labels=("east", "north", "southwest"),
         captions=np.array([[1, 0], [0.8, 0.6], [-0.6, -0.8]], np.float32),
         texts=("to the east", "north or east", "weit weg: süd-west"),
         offsets=np.array([0, 2, 3, 4], np.int32),
@@ -45,34 +48,54 @@ def bank() -> Bank:
     )
 
 
+def match(value: Bank, *directions: tuple[float, float], texts: tuple[str, ...] | None = None) -> list[Match]:
+    return value.match(texts or ("?",) * len(directions), np.array(directions, np.float32))
+
+
 def saved(value: Bank, path: Path) -> bytes:
     value.save(path)
     return path.read_bytes()
 
 
-def test_a_text_is_answered_with_the_entry_of_its_nearest_caption() -> None:
-    matches = bank().match(np.array([[1, 0], [-1, 0], [0.7071, 0.7071]], np.float32))
-    assert [match.name for match in matches] == ["east#0-60", "southwest#0-40", "east#0-60"]
+def test_a_text_is_answered_with_a_motion_of_its_nearest_label() -> None:
+    matches = match(bank(), (1, 0), (-1, 0), (0.8, 0.6))
+    assert [found.label for found in matches] == ["east", "southwest", "north"]
     assert matches[0].caption == "to the east"
     assert matches[0].score == pytest.approx(1.0)
     assert matches[1].score == pytest.approx(0.6, abs=1e-3)
+    assert (matches[1].name, matches[1].frames) == ("southwest#0-40", 40)
     np.testing.assert_allclose(matches[1].latent, [-0.6, -0.8], atol=1e-3)
 
 
-def test_of_entries_with_one_caption_the_latent_nearer_to_the_text_wins() -> None:
-    north = bank().match(np.array([[0.55, 0.835]], np.float32))[0]
-    assert (north.name, north.caption) == ("north#0-50", "north or east")
+def test_all_captions_of_a_label_count_not_the_nearest_alone() -> None:
+    # East and north share the nearest caption; east has another one, which is farther away.
+    assert match(bank(), (0.6, 0.8))[0].label == "north"
+
+
+def test_of_a_labels_motions_the_latent_nearest_to_the_text_wins() -> None:
+    assert [found.name for found in match(bank(), (1, 0.0), (0.98, 0.2))] == ["east#0-60", "east#0-60"]
+    only_east = replace(bank(), ids=np.array([0, 1, 2, 2], np.int32))
+    assert match(only_east, (0.8, 0.6))[0].name == "east#60-115"
 
 
 def test_equal_entries_are_answered_with_the_first() -> None:
-    twins = replace(bank(), latents=np.array([[1, 0], [1, 0], [1, 0]], np.float32), ids=np.zeros(4, np.int32))
-    assert twins.match(np.array([[0.6, 0.8]], np.float32))[0].name == "east#0-60"
+    twins = replace(bank(), latents=np.tile(np.array([1, 0], np.float32), (4, 1)), ids=np.zeros(4, np.int32))
+    assert match(twins, (0.6, 0.8))[0].name == "east#0-60"
+
+
+def test_left_is_not_answered_with_right() -> None:
+    sides = replace(bank(), texts=("wave the right hand", "the right hand waves", "wave the left hand"))
+    sides = replace(sides, captions=np.array([[1, 0], [0.8, 0.6], [0.95, -0.312]], np.float32))
+    # All three lie close together; words decide.
+    assert match(sides, (1, 0), texts=("greet with the LEFT hand",))[0].label == "southwest"
+    assert match(sides, (1, 0), texts=("greet with the right hand",))[0].label == "east"
+    assert match(sides, (1, 0), texts=("greet",))[0].label == "east"
 
 
 def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = load_bank(saved(bank(), tmp_path / "bank.npz"), 2)
-    assert (read.names, read.texts) == (bank().names, bank().texts)
-    for name in ("frames", "offsets", "ids"):
+    assert (read.names, read.texts, read.labels) == (bank().names, bank().texts, bank().labels)
+    for name in ("frames", "label", "offsets", "ids"):
         np.testing.assert_array_equal(getattr(read, name), getattr(bank(), name))
     for name in ("latents", "captions"):
         np.testing.assert_allclose(getattr(read, name), getattr(bank(), name), atol=0.5 / 127)
@@ -91,7 +114,10 @@ def test_line_breaks_in_captions_do_not_shift_the_others(tmp_path: Path) -> None
         {"offsets": np.array([0, 2, 2, 4], np.int32)},
         {"offsets": np.array([0, 2, 3], np.int32)},
         {"offsets": np.array([1, 2, 3, 4], np.int32)},
-        {"latents": np.array([[1, 0], [0, np.nan], [1, 1]], np.float32)},
+        {"label": np.array([0, 0, 1, 3], np.int32)},
+        {"label": np.array([0, 0, 1, 1], np.int32)},
+        {"labels": ("east", "north")},
+        {"latents": np.array([[1, 0], [0, np.nan], [1, 1], [0, 0]], np.float32)},
         {"latents": np.zeros((0, 2), np.float32)},
         {"names": ("east",)},
         {"texts": ("a",)},

@@ -8,16 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import typer
 
 from mclip import __version__
-from mclip.errors import AssetError, MclipError
+from mclip.errors import AssetError, MclipError, UsageError
 
 app = typer.Typer(
     name="mclip",
     help="Human motion from a sentence: generate, view and convert SMPL motion, and train the model that does it.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,6 +25,9 @@ app = typer.Typer(
 
 # Each command is one module of this package with a function of the same name.
 COMMANDS: tuple[str, ...] = ("generate", "view", "convert", "preprocess", "train", "export", "evaluate")
+
+# An error of ours stays below; those of other programs may go on for pages.
+MAX_LINE = 1000
 
 # Commands are imported below; they need this module's `need`.
 for _name in COMMANDS:
@@ -49,16 +52,21 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def _interrupted(_signal: int, _frame: object) -> None:
     from mclip.console import err
 
+    # A second one is meant: end at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     err("mclip: interrupted; what was finished is kept")
     raise KeyboardInterrupt
 
@@ -70,15 +78,40 @@ def main() -> None:
     # typer ends with 130 on an interrupt, but says nothing.
     signal.signal(signal.SIGINT, _interrupted)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except MclipError as error:
-        from mclip.console import err
+        _fail(error.message, error.hint, error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "mclip":
+            raise
+        _fail(f"the package {error.name} is missing", "install mclip again", AssetError.exit_code)
+    except OSError as error:
+        # What no layer below has words for: a name longer than any file system takes, a disk that dies.
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", "", UsageError.exit_code)
+    except MemoryError:
+        _fail("there is not enough memory", "try fewer or shorter motions", MclipError.exit_code)
+    except Exception as error:
+        # typer keeps the classes of its usage errors to itself; all of them have this method.
+        if not hasattr(error, "format_message"):
+            raise
+        context: typer.Context | None = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context else ""
+        _fail(error.format_message(), hint, UsageError.exit_code)
 
-        err(f"mclip: {error.message}")
-        if error.hint:
-            err(f"  {error.hint}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our stdout went away: not an error, and nothing more to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
+
+def _fail(message: str, hint: str, code: int) -> NoReturn:
+    """Say what is wrong in at most two lines, and leave."""
+    from mclip.console import err
+
+    err(f"mclip: {_line(message)}")
+    if hint:
+        err(f"  {_line(hint)}")
+    sys.exit(code)
+
+
+def _line(text: str) -> str:
+    """One line for a terminal: file names and other programs' messages may hold anything."""
+    line = " ".join(text.splitlines())
+    line = line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}..."
+    # Lone surrogates are bytes of a file name; err escapes them.
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else f"\\x{ord(c):02x}" for c in line)

@@ -11,12 +11,12 @@ import typer
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Motion: .npz, .bvh, .amc or .glb.")],
     target: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="Motion: .npz or .bvh. [default: IN as .npz]")
+        Path | None, typer.Argument(metavar="OUT", help="Motion: .npz or .bvh. [default: IN.npz]")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second. [default: as they are]")] = None,
-    rig: Annotated[Path | None, typer.Option(help="Rig table (TOML) for a skeleton mclip does not know.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of OUT. [default: IN's]")] = None,
+    rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file mclip convert did not make.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file mclip convert did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn a motion file into another format, on SMPL's skeleton.

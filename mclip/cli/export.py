@@ -14,7 +14,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the pack.")],
     store: Annotated[
-        Path | None, typer.Option(help="Store whose training motions become the prior; without it there is none.")
+        Path | None, typer.Option(help="Store whose training motions become the prior. [default: no prior]")
     ] = None,
     precision: Annotated[str, typer.Option(help="Weights of the motion graphs: fp32, fp16 or int8.")] = "fp16",
     name: Annotated[str | None, typer.Option(help="Name of the pack. [default: the recipe's]")] = None,
@@ -22,7 +22,7 @@ def export(
     license_: Annotated[
         Path | None, typer.Option("--license", help="The pack's licence; its first line names it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing pack.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn a trained model into a pack, which runs without torch.

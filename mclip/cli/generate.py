@@ -13,19 +13,22 @@ if TYPE_CHECKING:
 
 
 def generate(
-    text: Annotated[list[str] | None, typer.Argument(help="What the motion should show; several make several.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT...", help="What the motion should show; several make several motions."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File (.npz, .bvh), or folder for several. [default: named by the prompt]"),
+        typer.Option("-o", "--out", help="File (.npz, .bvh), or folder. [default: TEXT.npz]"),
     ] = None,
     file: Annotated[
-        str | None, typer.Option(help="Prompts, one a line or JSONL with text, seconds, out; - is stdin.")
+        str | None, typer.Option(help="Prompts, one a line, or JSONL with text, seconds and out; - is stdin.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length. [default: what the pack was trained for]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of the motion. [default: the pack's]")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the pack's]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files mclip generate did not make.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files mclip generate did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make motions from text.
@@ -82,7 +85,10 @@ def _jobs(texts: list[str], file: str | None, seconds: float | None) -> list[Job
         except OSError as error:
             raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     jobs = read_prompts(content, "stdin" if file == "-" else file)
-    return [replace(job, prompt=replace(job.prompt, seconds=job.prompt.seconds or seconds)) for job in jobs]
+    return [
+        job if job.prompt.seconds is not None else replace(job, prompt=replace(job.prompt, seconds=seconds))
+        for job in jobs
+    ]
 
 
 def _summary(path: Path, item: Generated) -> dict[str, Any]:

@@ -18,7 +18,7 @@ SHOWN_REASONS, SHOWN_PATHS = 10, 3
 
 def preprocess(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with .npz (AMASS), .bvh, .amc or .glb files.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The store. [default: DIR.h5]")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The store. [default: DIR.h5]")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Captions: CSV or JSONL with path, caption and, if known, start, end, label, split."),
@@ -29,25 +29,32 @@ def preprocess(
     val: Annotated[float, typer.Option(help="Part of the recordings kept for validation.")] = 0.05,
     test: Annotated[float, typer.Option(help="Part of the recordings kept for testing.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Chooses which recordings those are.")] = 0,
-    frames: Annotated[bool, typer.Option("--frames/--no-frames", help="Draw the middle frame of each 60.")] = True,
+    frames: Annotated[bool, typer.Option("--frames/--no-frames", help="Draw the middle frame of every 60.")] = True,
     renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
     size: Annotated[int, typer.Option(help="Pixels on each side of a picture.")] = 224,
-    body: Annotated[Path | None, typer.Option(help="SMPL body to draw, .npz or .pkl. [default: the free body]")] = None,
+    body: Annotated[
+        Path | None, typer.Option(help="SMPL body to draw (.npz or .pkl). [default: the free body]")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing store.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a folder of motion files into one store for training.
 
     Can be interrupted and started again: what was finished is kept.
+
+    Example: mclip preprocess amass/ --labels labels.csv -o motions.h5
     """
+    from mclip.cli import need
     from mclip.console import emit, err
-    from mclip.data import preprocess as run
-    from mclip.data.images import Drawing
+
+    with need("train"):
+        from mclip.data import preprocess as run
+        from mclip.data.images import Drawing
 
     report = run.preprocess(
         folder,
-        output or _beside(folder),
+        out or _beside(folder),
         fps=fps,
         labels=labels,
         rig=rig,

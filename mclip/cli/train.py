@@ -7,18 +7,28 @@ from typing import Annotated
 
 import typer
 
+MAX_THREADS = 1024
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/mini/recipe.toml.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as recipes/mini/recipe.toml.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Run directory; runs/NAME, by the recipe's name, if not given.")
+        Path | None, typer.Option("-o", "--out", help="Run directory. [default: runs/NAME, by the recipe's name]")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="HDF5 file, instead of the recipe's data.store.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Stop at this step; start again to go on.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all cores if not given.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Store made by mclip preprocess. [default: the recipe's data.store]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop at this step; start again to go on. [default: the recipe's]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MAX_THREADS, help="Processor threads. [default: one per core]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train a model. Started again, it goes on from the last checkpoint.
+    """Train a model from a store and a recipe.
+
+    Can be interrupted and started again: it goes on from the last checkpoint.
 
     Example: mclip train recipes/mini/recipe.toml
     """

@@ -21,7 +21,7 @@ import numpy as np
 
 from mclip.data.sources import Take
 from mclip.errors import UsageError
-from mclip.files import atomic_path
+from mclip.files import atomic_path, cannot_write, new_folder
 
 SUFFIX = ".partial"
 # A run that was killed while it started a process holds its lock until that process has begun.
@@ -126,9 +126,7 @@ class Journal:
         try:
             os.replace(self.store, output)
         except OSError as error:
-            raise UsageError(
-                f"{output}: cannot write there ({error.strerror or error})", "choose another place with -o"
-            ) from None
+            raise cannot_write(output, error) from None
 
     def remove(self) -> None:
         """Take the folder away: the output is whole."""
@@ -152,26 +150,25 @@ def open_journal(output: Path) -> Iterator[Journal]:
     cannot be written.
     """
     folder = output.with_name(output.name + SUFFIX)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder / "lock")
-        for _ in range(_LOCK_TRIES):
-            if lock is None:
-                time.sleep(0.1)
-                lock = _lock(folder / "lock")
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot write there ({error.strerror or error})", "choose another place with -o"
-        ) from None
-    if lock is None:
-        raise UsageError(f"{output}: another mclip preprocess is writing it", "wait for it, or choose another -o")
-    journal = Journal(folder, lock)
-    try:
-        yield journal
-    finally:
-        if not lock.closed and not journal.has_entries():
-            journal.remove()
-        lock.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(new_folder(folder))
+            lock = _lock(folder / "lock")
+            for _ in range(_LOCK_TRIES):
+                if lock is None:
+                    time.sleep(0.1)
+                    lock = _lock(folder / "lock")
+        except OSError as error:
+            raise cannot_write(output, error) from None
+        if lock is None:
+            raise UsageError(f"{output}: another mclip preprocess is writing it", "wait for it, or choose another -o")
+        journal = Journal(folder, lock)
+        try:
+            yield journal
+        finally:
+            if not lock.closed and not journal.has_entries():
+                journal.remove()
+            lock.close()
 
 
 def _lock(path: Path) -> IO[bytes] | None:

@@ -171,7 +171,7 @@ def _seconds(path: Path, line: int, row: Mapping[str, Any], name: str) -> float 
         if isinstance(value, (bool, list, dict)):
             raise TypeError
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{path}:{line}: {name} is {value!r}, not a number of seconds") from None
     if not math.isfinite(seconds) or seconds < 0:
         raise DataError(f"{path}:{line}: {name} is {value!r}, not a time from 0 on")

@@ -90,6 +90,7 @@ def preprocess(
         load_body(drawing.body)
         find_backend(drawing.renderer)
     paths, problems = find_sources(root)
+    _check_output(output, [root / path for path in paths], [labels, rig, drawing.body if drawing else None])
     if not paths and not problems:
         raise DataError(f"{root}: no motion files", f"looked for {', '.join(SUFFIXES)} in it and the folders below")
     rows = read_labels(labels) if labels else None
@@ -134,6 +135,13 @@ def preprocess(
         return _report(
             read_store(output, mmap=True), done=True, reused=sum(entry.reused for entry in entries), notes=notes
         )
+
+
+def _check_output(output: Path, sources: Sequence[Path], others: Sequence[Path | None]) -> None:
+    """Refuse to replace what is read, forced or not."""
+    inputs = {path.resolve() for path in (*sources, *others) if path is not None}
+    if output.exists() and output.resolve() in inputs:
+        raise UsageError(f"{output}: the output would replace an input", "choose another name with -o")
 
 
 def _check_options(output: Path, fps: float, val: float, test: float, workers: int | None) -> None:

@@ -19,7 +19,7 @@ from mclip.runtime.representation import mirror_features
 
 # Entries in all, and of one label; more of a common action adds nothing new.
 MAX_ENTRIES = 4000
-MAX_PER_LABEL = 64
+MAX_PER_LABEL = 32
 # Windows tried in one span: its beginning, then evenly on.
 MAX_PER_SPAN = 3
 _BATCH = 64
@@ -52,7 +52,8 @@ def build_bank(
     """The bank of a store's training split.
 
     Of each label the most typical windows come first (largest mean cosine with the label's others), and labels take
-    turns until `max_entries`. Windows whose captions speak of left or right are there mirrored as well.
+    turns until `max_entries`. Windows shorter than the model's are there only for labels that have no whole ones; those
+    whose captions speak of left or right are there mirrored as well.
     Raises DataError when the split has no captioned motion.
     """
     by_label: dict[str, list[_Candidate]] = defaultdict(list)
@@ -65,18 +66,23 @@ def build_bank(
             ranked[label] = _rank(store, by_label[label], data.window, encode, max_per_label)
             bar.advance()
     turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
-    chosen = [ranked[label][place] for place, label in turns][:max_entries]
-    rows = sorted({row for candidate, _ in chosen for row in candidate.texts})
+    chosen = [(label, *ranked[label][place]) for place, label in turns][:max_entries]
+    labels = sorted({label for label, _, _ in chosen})
+    # All captions of a label speak for each of its motions.
+    of_label = [sorted({row for candidate in by_label[label] for row in candidate.texts}) for label in labels]
+    rows = sorted({row for captions in of_label for row in captions})
     place_of = {row: place for place, row in enumerate(rows)}
     texts = tuple(store.texts[row] for row in rows)
     return Bank(
-        latents=np.stack([latent for _, latent in chosen]),
-        frames=np.array([candidate.stop - candidate.start for candidate, _ in chosen], np.int32),
-        names=tuple(_name(store, candidate) for candidate, _ in chosen),
+        latents=np.stack([latent for _, _, latent in chosen]),
+        frames=np.array([candidate.stop - candidate.start for _, candidate, _ in chosen], np.int32),
+        names=tuple(_name(store, candidate) for _, candidate, _ in chosen),
+        label=np.array([labels.index(label) for label, _, _ in chosen], np.int32),
+        labels=tuple(labels),
         captions=embed(texts),
         texts=texts,
-        offsets=np.cumsum([0, *(len(candidate.texts) for candidate, _ in chosen)]).astype(np.int32),
-        ids=np.array([place_of[row] for candidate, _ in chosen for row in candidate.texts], np.int32),
+        offsets=np.cumsum([0, *map(len, of_label)]).astype(np.int32),
+        ids=np.array([place_of[row] for captions in of_label for row in captions], np.int32),
     )
 
 
@@ -93,6 +99,11 @@ def _candidates(store: MotionStore, span: Span, window: int) -> list[tuple[str, 
         if not np.array_equal(span.texts, span.mirrored):
             found.append((swapped, _Candidate(start, stop, True, _unique(span.mirrored))))
     return found
+
+
+def _longest(candidates: list[_Candidate]) -> list[_Candidate]:
+    longest = max(candidate.stop - candidate.start for candidate in candidates)
+    return [candidate for candidate in candidates if candidate.stop - candidate.start == longest]
 
 
 def _unique(rows: NDArray[np.int32]) -> tuple[int, ...]:

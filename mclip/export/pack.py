@@ -23,7 +23,7 @@ from mclip.errors import PackError, UsageError
 from mclip.export.bank import build_bank
 from mclip.export.graphs import Exportable, exportables, to_onnx
 from mclip.export.precision import to_fp16, to_int8, to_stored_int8
-from mclip.files import sha256, write_text
+from mclip.files import cannot_write, new_folder, sha256, write_text
 from mclip.nn.model import MotionClip
 from mclip.nn.teachers import Teacher
 from mclip.pack import (
@@ -37,6 +37,7 @@ from mclip.pack import (
     Pack,
     Parity,
     PriorSpec,
+    is_plain,
     manifest_to_json,
     open_pack,
 )
@@ -95,6 +96,8 @@ def export_pack(
     """
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
+    if name is not None and not is_plain(name):
+        raise UsageError(f"--name {name}: is no name for a pack", "use letters, digits, '.', '-' and '_'")
     vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size()
     with _new_directory(out, force) as folder:
         graphs: dict[str, GraphSpec] = {}
@@ -207,29 +210,29 @@ def _encode(model: MotionClip, features: NDArray[np.float32], mask: NDArray[np.b
 def _new_directory(out: Path, force: bool) -> Iterator[Path]:
     """A temporary directory beside `out` that takes its place when the block ends well."""
     if out.exists() and not (force and (out / MANIFEST).is_file()):
+        pack = (out / MANIFEST).is_file()
         raise UsageError(
-            f"{out}: is already there", "choose another place with -o" + (", or --force" if not force else "")
+            f"{out}: is already there{'' if pack else ', and is no pack'}",
+            "choose another place with -o" + (", or replace it with --force" if pack else ""),
         )
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with new_folder(out.parent):
+            folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:20]}-", dir=out.parent))
+            try:
+                yield folder
+                folder.chmod(0o755)
+                if out.exists():
+                    # Two renames: the old pack is whole until the new one is there.
+                    old = folder.with_name(f"{folder.name}-old")
+                    os.replace(out, old)
+                    os.replace(folder, out)
+                    shutil.rmtree(old)
+                else:
+                    os.replace(folder, out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise UsageError(f"{out}: cannot write there ({error.strerror})", "choose another place with -o") from None
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if out.exists():
-            # Two renames: the old pack is whole until the new one is there.
-            old = folder.with_name(f"{folder.name}-old")
-            os.replace(out, old)
-            os.replace(folder, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(folder, out)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot write there ({error.strerror})", "choose another place with -o") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        raise cannot_write(out, error) from None
 
 
 def read_texts(recipe: Recipe, card: Path | None, license_: Path | None) -> Texts:
@@ -243,5 +246,7 @@ def read_texts(recipe: Recipe, card: Path | None, license_: Path | None) -> Text
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as text ({error})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not UTF-8 text") from None

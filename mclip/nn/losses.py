@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,8 +13,17 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def rotation_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of features (B, T, 25, 6)."""
-    return masked_mean((prediction - target).square(), mask)
+    """Mean squared error of the rotations in features (B, T, 25, 6)."""
+    return masked_mean((prediction - target)[:, :, :24].square(), mask)
+
+
+def root_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Smooth absolute error of the root translation in features (B, T, 25, 6), metres.
+
+    Squared errors of paths would be all that counts: a dash goes ten metres where a wave goes nowhere.
+    """
+    error = F.smooth_l1_loss(prediction[:, :, 24, :3], target[:, :, 24, :3], beta=0.1, reduction="none")
+    return masked_mean(error, mask)
 
 
 def position_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from mclip.errors import PackError, UsageError
 from mclip.pack import Manifest, Pack, find_pack, open_pack
 from mclip.runtime.prior import Prior, load_bank
+from mclip.runtime.representation import COLUMNS, ROWS
 from mclip.runtime.session import Session
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
@@ -52,6 +53,8 @@ class Engine:
         for text in texts:
             if not text.strip():
                 raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
         tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))]
         for text, ids in zip(texts, tokens, strict=True):
             if len(ids) > self.manifest.max_tokens:
@@ -77,20 +80,24 @@ class Engine:
             for row, index in enumerate(chunk):
                 ids[row, : len(tokens[index])] = tokens[index]
                 mask[row, : len(tokens[index])] = 1
-            result[chunk] = self._graph("text_encoder").run(ids, mask)
+            result[chunk] = self._run("text_encoder", (len(chunk), self.manifest.latent), ids, mask)
         return result
 
     def encode_motion(self, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Latents (N, D) of features (N, T, 25, 6), mask (N, T) true where there are frames."""
-        graph = self._graph("motion_encoder")
-        rows = [graph.run(features[chunk], mask[chunk]) for chunk in _chunks(range(len(features)))]
-        return np.concatenate(rows) if rows else np.empty((0, self.manifest.latent), np.float32)
+        result = np.empty((len(features), self.manifest.latent), np.float32)
+        for chunk in _chunks(range(len(features))):
+            shape = (len(chunk), self.manifest.latent)
+            result[chunk] = self._run("motion_encoder", shape, features[chunk], mask[chunk])
+        return result
 
     def decode(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Features (N, T, 25, 6) of latents (N, D), at the frames where mask (N, T) is true."""
-        graph = self._graph("motion_decoder")
-        rows = [graph.run(latents[chunk], mask[chunk]) for chunk in _chunks(range(len(latents)))]
-        return np.concatenate(rows) if rows else np.empty((0, mask.shape[1], 25, 6), np.float32)
+        result = np.empty((*mask.shape, ROWS, COLUMNS), np.float32)
+        for chunk in _chunks(range(len(latents))):
+            shape = (len(chunk), mask.shape[1], ROWS, COLUMNS)
+            result[chunk] = self._run("motion_decoder", shape, latents[chunk], mask[chunk])
+        return result
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -106,6 +113,15 @@ class Engine:
         tokenizer.no_truncation()  # too long is an error, not a surprise
         tokenizer.no_padding()
         return tokenizer
+
+    def _run(self, name: str, shape: tuple[int, ...], *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """What a graph makes of its inputs, which has to have this shape."""
+        result = self._graph(name).run(*inputs)
+        if result.shape != shape:
+            raise PackError(
+                f"{self.pack.path / name}.onnx: gives {result.shape}, not the manifest's {shape}", "re-run mclip export"
+            )
+        return result
 
     def _graph(self, name: str) -> Session:
         if name not in self._sessions:

@@ -55,7 +55,8 @@ def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[P
     if not folder and len(jobs) == 1 and out is not None and not out.is_dir():
         return [(jobs[0].prompt, out)]
     if folder and out is not None and (out.is_file() or (out.suffix and not out.is_dir())):
-        raise UsageError(f"{out}: several motions need a folder to go to", f"-o {out.with_suffix('')}")
+        free = out.with_suffix("")
+        raise UsageError(f"{out}: several motions need a folder", f"-o {f'{free}-motions' if free.is_file() else free}")
     base = out or Path()
     taken: set[str] = set()
     for job in jobs:
@@ -102,14 +103,18 @@ def _read_line(line: str, where: str) -> Job:
         raise UsageError(f'{where}: has no "text"', 'write {"text": "a person waves"}')
     if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool)):
         raise UsageError(f"{where}: seconds is {seconds!r}, not a number")
-    return Job(Prompt(text, None if seconds is None else float(seconds)), _below(out, where))
+    try:
+        length = None if seconds is None else float(seconds)
+    except OverflowError:
+        raise UsageError(f"{where}: seconds is too large") from None
+    return Job(Prompt(text, length), _below(out, where))
 
 
 def _below(out: Any, where: str) -> Path | None:
     """A relative path that stays below the output folder."""
     if out is None:
         return None
-    path = PurePosixPath(out) if isinstance(out, str) else None
+    path = PurePosixPath(out) if isinstance(out, str) and out.isprintable() else None
     if path is None or not path.name or path.is_absolute() or ".." in path.parts or Path(path).is_absolute():
         raise UsageError(f"{where}: out is {out!r}, not a path below the output folder")
     return Path(path)

@@ -45,9 +45,15 @@ class Session:
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """The graph's only output for its inputs, in the graph's order."""
+        """The graph's only output for its inputs, in the graph's order. Raises PackError if it cannot take them."""
         feeds = dict(zip(self.inputs, inputs, strict=True))
-        result: NDArray[np.float32] = self._session.run(None, feeds)[0]
+        try:
+            result: NDArray[np.float32] = self._session.run(None, feeds)[0]
+        except Exception as error:
+            # onnxruntime's own classes again; the graph is not the one the manifest describes, or memory ran out.
+            raise PackError(
+                f"{self.name}: onnxruntime cannot run it ({_reason(error)})", "re-run mclip export"
+            ) from None
         return result
 
 
@@ -70,8 +76,14 @@ def _create(model: bytes, name: str, providers: list[str]) -> Any:
         )
     except Exception as error:
         # onnxruntime raises a dozen classes of its own for a graph it cannot load.
-        reason = str(error).splitlines()[0][:200]
-        raise PackError(f"{name}: onnxruntime cannot load it ({reason})", "pip install -U onnxruntime") from None
+        raise PackError(
+            f"{name}: onnxruntime cannot load it ({_reason(error)})", "pip install -U onnxruntime"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what onnxruntime says."""
+    return str(error).partition("\n")[0][:200]
 
 
 def _load_cuda_libraries() -> None:

@@ -19,11 +19,13 @@ from mclip.skeleton.smpl import forward_kinematics
 
 # Below the floor go this share of the frames at most: single bad ones.
 _BELOW_FLOOR = 0.02
+# The decoder's error in height, metres; who is farther off the ground flies or hangs.
+_GROUNDED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a motion should show, and for how long; None is the length the pack was trained for."""
+    """What a motion should show, and for how long; None is as long as the pack knows, see `generate`."""
 
     text: str
     seconds: float | None = None
@@ -41,7 +43,8 @@ class Generated:
 def generate(engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = None) -> Iterator[Generated]:
     """Motions for texts, in their order, as they are made.
 
-    Each begins at the origin, faces -Y, stands on the ground, and says in `origin` how it was made.
+    Each begins at the origin, faces -Y, stands on the ground, and says in `origin` how it was made. Without `seconds` a
+    motion is as long as the pack's default, or as the training motion it comes from where that is shorter.
     fps: frames per second of the results, resampled from the pack's.
     Raises UsageError, before anything is made, for empty or overlong texts, lengths the pack was not trained for, and
     absurd frame rates.
@@ -54,14 +57,19 @@ def generate(engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = N
 
 
 def _generate(
-    engine: Engine, prompts: Sequence[Prompt], frames: list[int], tokens: list[list[int]], fps: float | None
+    engine: Engine, prompts: Sequence[Prompt], frames: list[int | None], tokens: list[list[int]], fps: float | None
 ) -> Iterator[Generated]:
     for start in range(0, len(prompts), CHUNK):
         chunk = slice(start, start + CHUNK)
         embeddings = engine.encode_tokens(tokens[chunk])
-        matches: Sequence[Match | None] = engine.prior.match(embeddings) if engine.prior else [None] * len(embeddings)
+        texts = [prompt.text for prompt in prompts[chunk]]
+        matches: Sequence[Match | None] = [None] * len(texts)
+        if engine.prior:
+            matches = engine.prior.match(texts, embeddings)
         latents = np.stack([m.latent if m else e for m, e in zip(matches, embeddings, strict=True)])
-        lengths = np.array(frames[chunk])
+        lengths = np.array(
+            [_length(engine, wanted, match) for wanted, match in zip(frames[chunk], matches, strict=True)]
+        )
         mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
         features = engine.decode(latents, mask)
         for prompt, match, length, row in zip(prompts[chunk], matches, lengths, features, strict=True):
@@ -70,10 +78,18 @@ def _generate(
             yield Generated(prompt, motion.resample(fps) if fps else motion, match)
 
 
-def _frames(engine: Engine, seconds: float | None) -> int:
+def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
+    lengths = engine.manifest.frames
+    if wanted is not None:
+        return wanted
+    # Beyond its training motion's end a latent says nothing.
+    return max(lengths.min, min(lengths.default, match.frames)) if match else lengths.default
+
+
+def _frames(engine: Engine, seconds: float | None) -> int | None:
     lengths, fps = engine.manifest.frames, engine.manifest.fps
     if seconds is None:
-        return lengths.default
+        return None
     frames = round(seconds * fps) if np.isfinite(seconds) else 0
     if not lengths.min <= frames <= lengths.max:
         raise UsageError(
@@ -84,12 +100,14 @@ def _frames(engine: Engine, seconds: float | None) -> int:
 
 
 def _to_motion(features: NDArray[np.float32], fps: float) -> Motion:
-    """The motion of decoded features (T, 25, 6), moved to the origin, turned to face -Y, and set on the ground."""
+    """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it."""
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
     motion = features_to_motion(motion_to_features(features_to_motion(features, fps)), fps)
     _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)
     transl = motion.transl.copy()
-    transl[:, 2] -= np.sort(lowest_point(joints))[int(_BELOW_FLOOR * len(transl))]
+    floor = np.sort(lowest_point(joints))[int(_BELOW_FLOOR * len(transl))]
+    if floor < _GROUNDED:
+        transl[:, 2] -= floor
     return replace(motion, transl=transl)
 
 
@@ -101,5 +119,10 @@ def _origin(engine: Engine, prompt: Prompt, match: Match | None) -> dict[str, ob
         "pack_sha256": engine.pack.digest,
     }
     if match:
-        origin |= {"confidence": round(match.score, 4), "nearest": match.caption, "source": match.name}
+        origin |= {
+            "confidence": round(match.score, 4),
+            "nearest": match.caption,
+            "label": match.label,
+            "source": match.name,
+        }
     return origin

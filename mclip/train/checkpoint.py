@@ -75,7 +75,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         damaged = [name for name, digest in state["sha256"].items() if sha256(checkpoint / name) != digest]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{checkpoint}: not a readable checkpoint ({error})", _OTHER) from None
     if damaged:
         raise DataError(f"{checkpoint}: {', '.join(damaged)} does not match its sha256", _OTHER)
@@ -85,8 +85,20 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 _OTHER = "delete that folder to go on from the checkpoint before it"
 
 
-def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> int:
-    """Load weights and optimiser state into place; returns the step. Raises DataError."""
+def recorded_recipe(checkpoint: Path) -> Recipe:
+    """The recipe a checkpoint was made with. Raises DataError when something is damaged or of another mclip."""
+    return _recipe(checkpoint, read_state(checkpoint))
+
+
+def _recipe(checkpoint: Path, state: dict[str, Any]) -> Recipe:
+    try:
+        return recipe_from_dict(state["recipe"])
+    except (RecipeError, KeyError, TypeError) as error:
+        raise DataError(f"{checkpoint}: {error}", "it was made by another version of mclip") from None
+
+
+def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+    """Load weights and optimiser state into place; returns the step and its metrics. Raises DataError."""
     state = read_state(checkpoint)
     try:
         model.load_state_dict(load_file(checkpoint / "model.safetensors"))
@@ -95,7 +107,7 @@ def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimize
         raise DataError(f"{checkpoint}: does not fit the recipe's model ({error})", _OTHER) from None
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {key: tensors[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-    return int(state["step"])
+    return int(state["step"]), dict(state["metrics"])
 
 
 def load_model(run: Path) -> tuple[MotionClip, Recipe]:
@@ -104,10 +116,7 @@ def load_model(run: Path) -> tuple[MotionClip, Recipe]:
     if checkpoint is None:
         raise DataError(f"{run}: holds no checkpoint", "give the run directory that mclip train made")
     state = read_state(checkpoint)
-    try:
-        recipe = recipe_from_dict(state["recipe"])
-    except RecipeError as error:
-        raise DataError(f"{checkpoint}: {error.message}", "it was made by another version of mclip") from None
+    recipe = _recipe(checkpoint, state)
     model = MotionClip(recipe.model)
     try:
         model.load_state_dict(load_file(checkpoint / "model.safetensors"))

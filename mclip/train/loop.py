@@ -22,12 +22,12 @@ from mclip.nn import losses
 from mclip.nn.model import MotionClip
 from mclip.nn.rotations import joint_positions
 from mclip.nn.teachers import load_teacher
-from mclip.recipe import Recipe, recipe_from_dict, recipe_to_dict
-from mclip.train.checkpoint import latest_checkpoint, read_state, restore, save_checkpoint
+from mclip.recipe import Recipe, recipe_to_dict
+from mclip.train.checkpoint import latest_checkpoint, recorded_recipe, restore, save_checkpoint
 
 _LOG_EVERY = 50
 # The curve's loss is a mean over the interval; each of these columns is one unweighted term of it.
-_TERMS = ("rotation", "joints", "velocity", "text", "contrast", "text_decode", "edit")
+_TERMS = ("rotation", "root", "joints", "velocity", "text", "contrast", "text_decode", "edit")
 
 
 class DivergedError(MclipError):
@@ -50,7 +50,7 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
     stop_at: stop (with a checkpoint) at this step rather than at the recipe's last.
     Raises UsageError when the run directory belongs to another recipe, DivergedError when the loss is lost.
     """
-    _claim(run, recipe)
+    checkpoint = _check_run(run, recipe)
     store = read_store(Path(recipe.data.store))
     sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe), seed=recipe.seed)
     torch.manual_seed(recipe.seed)
@@ -58,22 +58,21 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.optim.lr, weight_decay=recipe.optim.weight_decay, fused=True
     )
-    checkpoint = latest_checkpoint(run)
-    first = restore(checkpoint, model, optimizer) if checkpoint else 0
+    first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
+    write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
     last = min(recipe.optim.steps, stop_at or recipe.optim.steps)
     curves = _Curves(run / "curves.csv", first)
-    started, metrics = time.monotonic(), dict.fromkeys(_TERMS, math.nan)
+    started = time.monotonic()
     with console.progress(f"train {recipe.name}", last, first) as progress:
         for step in range(first, last):
             terms = _step(model, optimizer, recipe, sampler, step)
+            if not math.isfinite(terms["total"]):
+                raise DivergedError(
+                    f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
+                )
             curves.add(terms)
             if (step + 1) % _LOG_EVERY == 0 or step + 1 == last:
                 metrics = curves.write(step + 1)
-                if not all(math.isfinite(value) for value in metrics.values()):
-                    raise DivergedError(
-                        f"{run}: the loss is not finite between steps {step + 1 - _LOG_EVERY} and {step + 1}",
-                        "the last checkpoint is good; lower optim.lr and train from it in a new run",
-                    )
             if (step + 1) % recipe.optim.checkpoint_every == 0 or step + 1 == last:
                 save_checkpoint(run, model, optimizer, step + 1, recipe, metrics)
             progress.advance(note=f"loss {metrics.get('total', math.nan):.4f}")
@@ -83,15 +82,23 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
 def text_embeddings(store: MotionStore, recipe: Recipe) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """The teacher's embeddings (K, W) of the store's texts, cached in the store's file."""
     cached = store.embeddings.get(recipe.text_space)
-    if cached is None:
-        console.err(f"embedding {len(store.texts)} captions with {recipe.text_space}")
-        cached = load_teacher(recipe.text_space).embed(store.texts)
-        write_embeddings(Path(recipe.data.store), recipe.text_space, cached)
-    if cached.shape[1] != recipe.model.latent:
+    if cached is not None:
+        _check_width(recipe, cached.shape[1])
+        return cached
+    teacher = load_teacher(recipe.text_space)
+    _check_width(recipe, teacher.width)
+    console.err(f"embedding {len(store.texts)} captions with {recipe.text_space}")
+    embeddings = teacher.embed(store.texts)
+    write_embeddings(Path(recipe.data.store), recipe.text_space, embeddings)
+    return embeddings
+
+
+def _check_width(recipe: Recipe, width: int) -> None:
+    if width != recipe.model.latent:
         raise RecipeError(
-            f"model.latent is {recipe.model.latent}; the text space {recipe.text_space} is {cached.shape[1]} wide"
+            f"model.latent is {recipe.model.latent}, the text space {recipe.text_space} is {width} wide",
+            f"set model.latent = {width}",
         )
-    return cached
 
 
 def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
@@ -117,10 +124,13 @@ def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, 
     prediction = model.decode(torch.cat(sources), torch.ones(sum(map(len, sources)), mask.shape[1], dtype=torch.bool))
     joints, wanted = joint_positions(prediction), joint_positions(torch.cat(targets))
 
-    def reconstruction(start: int, stop: int, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    pose, wanted_pose = joints - joints[:, :, :1], wanted - wanted[:, :, :1]
+
+    def reconstruction(start: int, stop: int, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
         return (
             losses.rotation_loss(prediction[start:stop], target, valid),
-            losses.position_loss(joints[start:stop], wanted[start:stop], valid),
+            losses.root_loss(prediction[start:stop], target, valid),
+            losses.position_loss(pose[start:stop], wanted_pose[start:stop], valid),
             losses.velocity_loss(joints[start:stop], wanted[start:stop], valid),
         )
 
@@ -129,17 +139,17 @@ def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, 
         parts.append(reconstruction(start, start + len(source), target, valid))
         start += len(source)
 
-    def weighted(part: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return weight.rotation * part[0] + weight.joints * part[1] + weight.velocity * part[2]
+    scale = (weight.rotation, weight.root, weight.joints, weight.velocity)
+
+    def weighted(part: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack([factor * term for factor, term in zip(scale, part, strict=True)]).sum()
 
     zero = torch.zeros(())
     decoded = dict(
         zip([name for name in ("text_decode", "edit") if getattr(weight, name) > 0 and few], parts[1:], strict=True)
     )
     terms = {
-        "rotation": parts[0][0],
-        "joints": parts[0][1],
-        "velocity": parts[0][2],
+        **dict(zip(_TERMS, parts[0], strict=False)),
         "text": losses.cosine_loss(latents, text),
         "contrast": losses.contrast_loss(latents, text, label, weight.temperature) if weight.contrast > 0 else zero,
         "text_decode": weighted(decoded["text_decode"]) if "text_decode" in decoded else zero,
@@ -180,16 +190,20 @@ def _step(
     return {"total": total.item(), **{name: value.item() for name, value in terms.items()}}
 
 
-def _claim(run: Path, recipe: Recipe) -> None:
-    """Make the run directory, or check that it belongs to the recipe."""
-    recorded = run / "recipe.json"
-    checkpoint = latest_checkpoint(run) if run.is_dir() else None
-    if checkpoint is not None and recipe_from_dict(read_state(checkpoint)["recipe"]) != recipe:
+def _check_run(run: Path, recipe: Recipe) -> Path | None:
+    """The newest checkpoint of a run directory; UsageError if it is, or holds, anything but a run of this recipe."""
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run}: is a file, not a run directory", "choose another with -o")
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is not None and recorded_recipe(checkpoint) != recipe:
         raise UsageError(
             f"{run}: holds a run of another recipe",
             "choose another directory with -o, or delete this one to train anew",
         )
-    write_text(recorded, json.dumps(recipe_to_dict(recipe), indent=1))
+    foreign = run.is_dir() and any(not path.name.startswith(".") for path in run.iterdir())
+    if checkpoint is None and foreign and not (run / "curves.csv").is_file():
+        raise UsageError(f"{run}: is a folder with other things in it", "choose another directory with -o")
+    return checkpoint
 
 
 class _Curves:

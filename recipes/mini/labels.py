@@ -1,7 +1,7 @@
 """Writes the mini pack's label file: python recipes/mini/labels.py data/mini labels.csv
 
-Reads captions.toml and spans.csv beside this script. Every span gets up to PER_SPAN captions, different takes of a label different
-ones, so that a label as a whole shows all its wordings.
+Reads captions.toml and spans.csv beside this script. Every span gets up to PER_SPAN captions, different takes of a
+label different ones, so that a label as a whole shows all its wordings.
 """
 
 from __future__ import annotations
