@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from mclip.formats import save
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
 from tests.fakes import swinging, tiny_recipe
+
+if TYPE_CHECKING:
+    from mclip.data.store import MotionStore
 
 LONG = "a" * 300
 RECIPE = """
@@ -51,20 +54,18 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
-def assets(tiny_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def assets(tiny_pack: Pack, tiny_store: MotionStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A motion, a store, a run and a pack, all in order. Not to be changed: `folder` is a copy."""
     import torch
 
     from mclip.nn.model import MotionClip
     from mclip.train.checkpoint import save_checkpoint
-    from tests.fakes import write_tiny_store
 
     folder = tmp_path_factory.mktemp("assets")
     motion = swinging("head", 0, seed=1, frames=30)
     motion.save(folder / "good.npz")
     save(folder / "good.bvh", motion)
-    made = write_tiny_store(tmp_path_factory.mktemp("store"))
-    shutil.copy(made, folder / "store.h5")
+    shutil.copy(tiny_store.file, folder / "store.h5")
     shutil.copytree(tiny_pack.path, folder / "pack")
     torch.manual_seed(0)
     model = MotionClip(tiny_recipe().model)
@@ -123,7 +124,7 @@ def check(mclip: Run, folder: Path, arguments: list[str], code: int, said: str) 
     assert after == before
 
 
-def npz(**changes: Any) -> Callable[[Path], None]:
+def npz(**changes: Any) -> Callable[[Path], object]:
     """Writes bad.npz: the good motion with some arrays changed, or left out (None)."""
 
     def spoil(folder: Path) -> None:
@@ -135,7 +136,7 @@ def npz(**changes: Any) -> Callable[[Path], None]:
     return spoil
 
 
-def bvh(old: str, new: str) -> Callable[[Path], None]:
+def bvh(old: str, new: str) -> Callable[[Path], object]:
     """Writes bad.bvh: the good motion with a piece of text exchanged."""
 
     def spoil(folder: Path) -> None:
@@ -146,21 +147,19 @@ def bvh(old: str, new: str) -> Callable[[Path], None]:
     return spoil
 
 
-def holds(name: str, content: bytes | str) -> Callable[[Path], None]:
+def holds(name: str, content: bytes | str) -> Callable[[Path], object]:
     """Writes a file."""
-    return lambda folder: (
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content) and None
-    )
+    return lambda folder: (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def cut(source: str, name: str, size: int) -> Callable[[Path], None]:
+def cut(source: str, name: str, size: int) -> Callable[[Path], object]:
     """Writes the first `size` bytes of a good file."""
-    return lambda folder: (folder / name).write_bytes((folder / source).read_bytes()[:size]) and None
+    return lambda folder: (folder / name).write_bytes((folder / source).read_bytes()[:size])
 
 
-def becomes(source: str, name: str) -> Callable[[Path], None]:
+def becomes(source: str, name: str) -> Callable[[Path], object]:
     """Copies a good file to another name."""
-    return lambda folder: shutil.copy(folder / source, folder / name) and None
+    return lambda folder: shutil.copy(folder / source, folder / name)
 
 
 def with_value(index: int, value: float) -> Callable[[Any], Any]:
@@ -174,7 +173,7 @@ def with_value(index: int, value: float) -> Callable[[Any], Any]:
     return change
 
 
-MOTIONS: list[tuple[str, Callable[[Path], None] | None, str]] = [
+MOTIONS: list[tuple[str, Callable[[Path], object] | None, str]] = [
     ("bad.npz", None, "no such file"),
     ("bad.bvh", None, "No such file"),
     ("note.txt", None, "it reads .npz, .bvh"),
@@ -214,7 +213,7 @@ MOTIONS: list[tuple[str, Callable[[Path], None] | None, str]] = [
 
 @pytest.mark.parametrize(("name", "spoil", "said"), MOTIONS)
 def test_a_bad_motion_file_is_explained(
-    mclip: Run, folder: Path, name: str, spoil: Callable[[Path], None] | None, said: str
+    mclip: Run, folder: Path, name: str, spoil: Callable[[Path], object] | None, said: str
 ) -> None:
     if spoil:
         spoil(folder)

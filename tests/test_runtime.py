@@ -207,6 +207,7 @@ def test_a_generated_file_says_how_it_was_made(engine: Engine, tmp_path: Path) -
         "pack_sha256": engine.pack.digest,
         "confidence": pytest.approx(1.0, abs=1e-3),
         "nearest": "a person nods",
+        "label": "nod",
         "source": made.match.name,
         "version": __version__,
     }

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from mclip.cli import COMMANDS
 from mclip.pack import Pack
 
 SCRIPT = """
@@ -28,15 +31,24 @@ def loaded_by(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_help_loads_nothing_heavy() -> None:
-    heavy = {"numpy", "torch", "onnxruntime", "onnx", "h5py", "rich", "numba", "PIL", "pydantic", "tokenizers", "scipy"}
-    assert loaded_by("--help") & heavy == set()
+HEAVY = {"numpy", "torch", "onnxruntime", "onnx", "h5py", "rich", "numba", "PIL", "pydantic", "tokenizers", "scipy"}
 
 
-def test_python_dash_m_shows_the_commands() -> None:
-    done = subprocess.run([sys.executable, "-m", "mclip", "--help"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert loaded_by(*arguments, "--help") & HEAVY == set()
+
+
+def test_python_dash_m_shows_the_commands_and_loads_nothing_heavy() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "mclip", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "generate" in done.stdout
-    assert done.stderr == ""
+    # Lines are "import time: self | cumulative | module"; nothing else is on stderr.
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("import time:") for line in lines)
+    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
+    assert "typer" in modules
+    assert modules & HEAVY == set()
 
 
 def test_generate_loads_only_what_the_base_install_has(tiny_pack: Pack, tmp_path: Path) -> None:

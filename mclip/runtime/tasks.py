@@ -90,7 +90,7 @@ def _frames(engine: Engine, seconds: float | None) -> int | None:
     lengths, fps = engine.manifest.frames, engine.manifest.fps
     if seconds is None:
         return None
-    frames = round(seconds * fps) if np.isfinite(seconds) else 0
+    frames = round(seconds * fps) if 0 < seconds < 1e6 else 0
     if not lengths.min <= frames <= lengths.max:
         raise UsageError(
             f"--seconds {seconds:g} is outside what the pack {engine.manifest.name} was trained for",
