@@ -57,12 +57,15 @@ class DataConfig:
     """share of windows that are mirrored, with left and right exchanged in their captions"""
     speed: tuple[float, float] = (1.0, 1.0)
     """windows are played at a speed drawn from this range"""
+    anchored: float = 0.0
+    """share of windows that begin where their span does, at their own speed and not mirrored, as a bank's do"""
 
     def __post_init__(self) -> None:
         _require(self.representation in REPRESENTATIONS, "data.representation", f"must be one of {REPRESENTATIONS}")
         _require(0 < self.min_window <= self.window <= 1000, "data.window", "must be between data.min_window and 1000")
         _require(0 <= self.balance <= 1, "data.balance", "must lie in [0, 1]")
         _require(0 <= self.mirror <= 1, "data.mirror", "must lie in [0, 1]")
+        _require(0 <= self.anchored <= 1, "data.anchored", "must lie in [0, 1]")
         _require(0.25 <= self.speed[0] <= self.speed[1] <= 4, "data.speed", "must be a range within [0.25, 4]")
 
 
@@ -126,6 +129,8 @@ class LossWeights:
 class OptimConfig:
     """AdamW with a linear warm-up and a cosine decay to a tenth."""
 
+    init: str = ""
+    """run directory, or checkpoint, whose weights to start from; random weights if empty"""
     steps: int = 10_000
     batch: int = 20
     """windows per step"""

@@ -3,9 +3,9 @@
 How far its predicates can be trusted, on 472 two-second windows of the recordings the pack is made from, each the
 beginning of a labelled span: they hold on all windows of jump (13), sit (5), lie (2), crawl (4), kick (5) and cartwheel
 (4), on 97 % of walk (80), 94 % of run (80; elderly runs are slow), 85 % of wave and 80 % of raise both hands (80 each;
-the rest are of one style that keeps its hands below the shoulders), 87 % of bow (15), 88 % of punch (24) and 95 % of
+the rest are of one style that keeps its hands below the shoulders), 87 % of bow (15), 83 % of punch (24) and 95 % of
 turn left (80). Of the windows of any other of the twelve actions they hold on 4 % at most, but 7 % of run counts as
-walk, and turning left is walking or running as well.
+walk, 8 % of punch as bow, and turning left is walking or running as well.
 """
 
 from __future__ import annotations
@@ -22,17 +22,26 @@ from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.smpl import REST_JOINTS
-from tests.kinematics import DOES, REAL_SPEED, RUN_TO_WALK, STANDING, ground_speed, relative_joint_speed, sits
+from tests.kinematics import (
+    DOES,
+    REAL_SPEED,
+    RUN_TO_WALK,
+    STANDING,
+    ground_speed,
+    relative_joint_speed,
+    sits,
+    smoothness,
+)
 
-# Of 73 prompts made up of words that no caption has, some of those the pack understands. How much it understands of
+# Of some 80 prompts made up of words that no caption has, some of those the pack understands. How much it understands of
 # prompts that nobody chose is for benchmarks/paraphrases.py to say.
 PARAPHRASES = (
     ("walk", "amble leisurely", "saunter down the boulevard"),
     ("run", "gallop breathless", "marathon"),
     ("jump", "bounce upon a trampoline", "leapfrog"),
-    ("sit down on a chair", "plop onto the sofa", "settle into an armchair"),
+    ("sit down on a chair", "settle into an armchair", "nestle into the sofa"),
     ("lie down", "nap on the mattress", "flop onto the carpet"),
-    ("wave with the right hand", "wiggle the right hand hello", "salute cheerily with the right hand"),
+    ("wave with the right hand", "greet a neighbour with the right hand", "salute cheerily with the right hand"),
     ("raise both hands", "elevate both hands", "hoist both hands skyward"),
     ("bow", "curtsy before the queen", "kowtow"),
     ("kick", "boot the football", "dropkick"),
@@ -71,6 +80,12 @@ def test_runs_faster_than_it_walks(motions: dict[str, Motion]) -> None:
 @pytest.mark.parametrize("prompt", REAL_SPEED)
 def test_moves_legs_and_arms_as_people_do(motions: dict[str, Motion], prompt: str) -> None:
     assert relative_joint_speed(motions[prompt]) >= REAL_SPEED[prompt] / 2
+
+
+@pytest.mark.parametrize("prompt", DOES)
+def test_moves_smoothly(motions: dict[str, Motion], prompt: str) -> None:
+    """0.74 to 0.98 in the recordings of these actions; a frozen body that shakes has 0.2."""
+    assert smoothness(motions[prompt]) > 0.6
 
 
 def test_couch_is_sitting_down(motions: dict[str, Motion]) -> None:

@@ -143,6 +143,14 @@ def test_a_mirrored_window_gets_the_mirrored_label_and_caption(store: MotionStor
     assert any(a != b for a, b in names)
 
 
+def test_anchored_windows_begin_where_their_spans_do(store: MotionStore, store_path: Path) -> None:
+    config = replace(recipe(store_path).data, anchored=1.0)
+    batch = WindowSampler(store, config, store.embeddings["minilm-l6"], seed=3).batch(0, 16, 0)
+    firsts = [motion_to_features(store.motion(index).slice(0, 24)) for index in range(len(store))]
+    for window in batch.features:
+        assert min(np.abs(window - first).max() for first in firsts) < 1e-5
+
+
 def test_edits_go_to_another_style_of_the_same_action(store: MotionStore, store_path: Path) -> None:
     drawn = sampler(store, store_path)
     batch = drawn.batch(1, 32, 32)
@@ -208,6 +216,18 @@ def test_another_recipe_may_not_go_on_with_a_run(store_path: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="another recipe"):
         train(recipe(store_path, steps=2, warmup=1), tmp_path / "run")
     assert json.loads((tmp_path / "run/recipe.json").read_text())["optim"]["steps"] == 1
+
+
+def test_a_second_stage_starts_with_the_firsts_weights(store_path: Path, tmp_path: Path) -> None:
+    train(recipe(store_path, steps=1, warmup=1), tmp_path / "first")
+    second = recipe(store_path, steps=1, warmup=1, lr=1e-12, init=str(tmp_path / "first"))
+    train(second, tmp_path / "second")
+    one, other = (load_file(tmp_path / run / "checkpoint-00000001/model.safetensors") for run in ("first", "second"))
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], atol=1e-6, rtol=0)
+    wider = replace(second, model=replace(second.model, feedforward=64))
+    with pytest.raises(RecipeError, match="has another model"):
+        train(wider, tmp_path / "third")
 
 
 def test_latents_must_be_as_wide_as_the_text_space(store_path: Path, tmp_path: Path) -> None:

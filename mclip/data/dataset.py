@@ -169,10 +169,14 @@ class WindowSampler:
             random.uniform(*config.speed, size) if config.speed[0] < config.speed[1] else np.full(size, config.speed[0])
         )
         slack = np.array([span.stop - span.start for span in spans]) - np.ceil((length - 1) * speed) - 1
-        start = np.array([span.start for span in spans]) + np.floor(random.random(size) * (np.maximum(slack, 0) + 1))
+        offset = np.floor(random.random(size) * (np.maximum(slack, 0) + 1))
+        mirror = random.random(size) < config.mirror
+        if config.anchored > 0:
+            anchored = random.random(size) < config.anchored
+            offset, speed, mirror = np.where(anchored, 0, offset), np.where(anchored, 1, speed), mirror & ~anchored
+        start = np.array([span.start for span in spans]) + offset
         stop = np.array([span.stop for span in spans])
         features, mask = gather(self.store, start.astype(np.int64), stop, length, speed)
-        mirror = random.random(size) < config.mirror
         features[mirror] = mirror_features(features[mirror])
         pick = random.random(size)
         text = np.array([_pick(s.mirrored if m else s.texts, p) for s, m, p in zip(spans, mirror, pick, strict=True)])

@@ -23,7 +23,7 @@ from mclip.nn.model import MotionClip
 from mclip.nn.rotations import joint_positions
 from mclip.nn.teachers import load_teacher
 from mclip.recipe import Recipe, recipe_to_dict
-from mclip.train.checkpoint import latest_checkpoint, recorded_recipe, restore, save_checkpoint
+from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
 
 _LOG_EVERY = 50
 # The curve's loss is a mean over the interval; each of these columns is one unweighted term of it.
@@ -54,7 +54,7 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
     store = read_store(Path(recipe.data.store))
     sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe), seed=recipe.seed)
     torch.manual_seed(recipe.seed)
-    model = MotionClip(recipe.model).train()
+    model = _initial_model(recipe).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.optim.lr, weight_decay=recipe.optim.weight_decay, fused=True
     )
@@ -77,6 +77,17 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
                 save_checkpoint(run, model, optimizer, step + 1, recipe, metrics)
             progress.advance(note=f"loss {metrics.get('total', math.nan):.4f}")
     return Report(run=run, steps=last, seconds=time.monotonic() - started, metrics=metrics)
+
+
+def _initial_model(recipe: Recipe) -> MotionClip:
+    """The model a run starts with: random weights, or those of the run the recipe names."""
+    model = MotionClip(recipe.model)
+    if recipe.optim.init:
+        source, other = load_model(Path(recipe.optim.init))
+        if other.model != recipe.model:
+            raise RecipeError(f"optim.init: {recipe.optim.init} has another model", "copy its [model] table")
+        model.load_state_dict(source.state_dict())
+    return model
 
 
 def text_embeddings(store: MotionStore, recipe: Recipe) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
