@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from mclip.cli import COMMANDS, main
+from mclip.cli import COMMANDS
 from mclip.formats import save
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
+from tests.commands import Run, runner
 from tests.fakes import swinging, tiny_recipe
 
 if TYPE_CHECKING:
@@ -40,17 +41,6 @@ heads = 2
 steps = 2
 warmup = 0
 """
-
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +80,7 @@ def folder(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def mclip(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line in `folder`."""
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mclip", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -6,30 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from mclip.cli import main
 from mclip.errors import UsageError
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
 from mclip.runtime.prompts import Job, check_outputs, plan, read_prompts, slugify
 from mclip.runtime.tasks import Prompt
-
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
+from tests.commands import Run, runner
 
 
 @pytest.fixture
@@ -37,18 +24,7 @@ def mclip(tiny_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     """Runs a command line in an empty folder, with the tiny pack as the default one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MCLIP_PACK", str(tiny_pack.path))
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mclip", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 def test_a_sentence_becomes_a_file(mclip: Run) -> None:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mclip.nn.model import COLUMNS, ROWS, MotionClip
+from mclip.nn.model import MotionClip
 from mclip.pack import TensorSpec
+from mclip.runtime.representation import COLUMNS, ROWS
 
 # The first opset with LayerNormalization in one node is 17; the exporter starts at 18.
 OPSET = 18

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mclip.recipe import ModelConfig
+from mclip.runtime.representation import COLUMNS, ROWS
 
-# Rows and columns of a frame's features: 24 rotations and the root translation, six numbers each.
-ROWS, COLUMNS = 25, 6
 _TOKENS = 2
 
 
