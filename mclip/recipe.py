@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 REPRESENTATIONS = ("smpl24",)
 TEXT_SPACES = ("minilm-l6",)
+ARCHITECTURES = ("paper", "dct")
 
 
 def _require(condition: bool, key: str, rule: str) -> None:
@@ -73,6 +74,8 @@ class DataConfig:
 class ModelConfig:
     """The transformer auto-encoder. Latents have the width of the text space."""
 
+    architecture: str = "paper"
+    """the transformers of mclip.nn.paper or of mclip.nn.dct, which need far less training"""
     latent: int = 384
     """width of a latent; must be the text space's"""
     width: int = 256
@@ -87,9 +90,15 @@ class ModelConfig:
     """frames per token"""
     normalize: bool = True
     """whether latents have unit length"""
+    coefficients: int = 8
+    """of the cosine transform over time; dct only"""
+    period: int = 60
+    """frames it runs over, best those of a window; dct only"""
 
     def __post_init__(self) -> None:
-        for name in ("latent", "width", "feedforward", "encoder_layers", "decoder_layers", "heads", "patch"):
+        _require(self.architecture in ARCHITECTURES, "model.architecture", f"must be one of {ARCHITECTURES}")
+        sizes = ("latent", "width", "feedforward", "encoder_layers", "decoder_layers", "heads", "patch", "coefficients")
+        for name in (*sizes, "period"):
             _require(0 < getattr(self, name) <= MAX_SIZE, f"model.{name}", f"must lie between 1 and {MAX_SIZE}")
         _require(self.width % self.heads == 0, "model.width", "must be a multiple of model.heads")
         _require(self.width % 2 == 0, "model.width", "must be even")

@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from torch import nn
 
 from mclip.geometry import rot6d_to_matrix as numpy_rot6d_to_matrix
-from mclip.nn import losses
-from mclip.nn.model import MotionClip, additive_mask, patch_mask, positions
+from mclip.nn import dct, losses, paper
+from mclip.nn.dct import cosines
+from mclip.nn.layers import additive_mask, patch_mask, positions
+from mclip.nn.model import MotionClip
 from mclip.nn.rotations import joint_positions, rot6d_to_matrix
-from mclip.recipe import ModelConfig
+from mclip.recipe import ARCHITECTURES, ModelConfig
 from mclip.skeleton.smpl import forward_kinematics
 
 SMALL = ModelConfig(latent=24, width=16, feedforward=32, encoder_layers=2, decoder_layers=2, heads=2, dropout=0.0)
@@ -27,10 +30,11 @@ def windows(batch: int, frames: int) -> torch.Tensor:
     return torch.randn(batch, frames, 25, 6, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("patch", [1, 2, 3])
 @pytest.mark.parametrize("frames", [1, 5, 12])
-def test_shapes_for_any_length(patch: int, frames: int) -> None:
-    model = build(patch=patch)
+def test_shapes_for_any_length(architecture: str, patch: int, frames: int) -> None:
+    model = build(architecture=architecture, patch=patch)
     mask = torch.ones(3, frames, dtype=torch.bool)
     latent = model.encode(windows(3, frames), mask)
     assert latent.shape == (3, 24)
@@ -38,9 +42,10 @@ def test_shapes_for_any_length(patch: int, frames: int) -> None:
     assert model.decode(latent, mask).shape == (3, frames, 25, 6)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("patch", [1, 3])
-def test_padding_changes_nothing(patch: int) -> None:
-    model = build(patch=patch)
+def test_padding_changes_nothing(architecture: str, patch: int) -> None:
+    model = build(architecture=architecture, patch=patch)
     x, frames = windows(2, 14), 8
     mask = torch.ones(2, 14, dtype=torch.bool)
     mask[:, frames:] = False
@@ -57,6 +62,8 @@ def test_padding_changes_nothing(patch: int) -> None:
 def test_the_encoder_equals_torchs_own_transformer() -> None:
     """A second implementation: torch.nn.TransformerEncoder with the same weights."""
     model = build(normalize=False)
+    assert isinstance(model.encoder, paper.MotionEncoder)
+    assert isinstance(model.decoder, paper.MotionDecoder)
     reference = nn.TransformerEncoder(
         nn.TransformerEncoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2, enable_nested_tensor=False
     ).eval()
@@ -93,6 +100,8 @@ def test_the_encoder_equals_torchs_own_transformer() -> None:
 def test_the_decoder_equals_torchs_own_transformer() -> None:
     """Cross-attention over one token is a linear map: torch.nn.TransformerDecoder agrees, with any query and key."""
     model = build(normalize=False)
+    assert isinstance(model.encoder, paper.MotionEncoder)
+    assert isinstance(model.decoder, paper.MotionDecoder)
     reference = nn.TransformerDecoder(
         nn.TransformerDecoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True), 2
     ).eval()
@@ -114,6 +123,52 @@ def test_the_decoder_equals_torchs_own_transformer() -> None:
         queries = positions(9, 16).expand(2, -1, -1)
         expected = model.decoder.features(reference(queries, model.decoder.memory(z)[:, None])).view(2, 9, 25, 6)
         torch.testing.assert_close(model.decode(z, torch.ones(2, 9, dtype=torch.bool)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_cosines_are_those_of_the_discrete_cosine_transform() -> None:
+    """scipy's orthonormal DCT-II, of which sqrt(N) is what gives every function a mean square of one."""
+    config = ModelConfig(coefficients=5, period=12, patch=2)
+    functions = cosines(6, config)
+    signal = torch.randn(6, 3, generator=torch.Generator().manual_seed(4))
+    expected = scipy.fft.dct(signal.numpy(), axis=0, norm="ortho")[:5] * math.sqrt(6)
+    np.testing.assert_allclose(functions @ signal, expected, atol=1e-5)
+    # Past the period they run backwards.
+    torch.testing.assert_close(cosines(12, config)[:, 6:], functions.flip(1))
+
+
+def test_layers_of_the_dct_architecture_equal_torchs_own_when_the_latent_says_nothing() -> None:
+    """torch.nn.TransformerEncoderLayer with its norms first is the encoder's layer, and the unmodulated decoder's."""
+    theirs = nn.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=True).eval()
+    weights = {name.replace("linear1", "feedforward.0").replace("linear2", "feedforward.3"): value
+               for name, value in theirs.state_dict().items()}  # fmt: skip
+    names = {"self_attn.in_proj_": "attention.qkv.", "self_attn.out_proj.": "attention.out.",
+             "norm1.": "attention_norm.", "norm2.": "feedforward_norm."}  # fmt: skip
+    for old, new in names.items():
+        weights = {name.replace(old, new): value for name, value in weights.items()}
+    encoder, decoder = dct.EncoderLayer(SMALL).eval(), dct.DecoderLayer(SMALL).eval()
+    encoder.load_state_dict(weights)
+    still = {f"modulation.{name}": torch.zeros_like(value) for name, value in decoder.modulation.state_dict().items()}
+    decoder.load_state_dict({**weights, **still})
+    keep = torch.ones(2, 9, dtype=torch.bool)
+    keep[1, 6:] = False
+    x, memory = torch.randn(2, 9, 16), torch.randn(2, 1, 16)
+    with torch.no_grad():
+        expected = theirs(x, src_key_padding_mask=~keep)
+        torch.testing.assert_close(encoder(x, additive_mask(keep)), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(decoder(x, memory, additive_mask(keep)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_untrained_dct_decoder_stands_nearly_at_rest() -> None:
+    """And moves a little, differently for every latent: what training starts from."""
+    model = build(architecture="dct")
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    with torch.no_grad():
+        made = model.decode(nn.functional.normalize(torch.randn(2, 24), dim=-1), mask)
+    rest = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(24, 6)
+    assert (made[:, :, :24] - rest).abs().mean() < 0.15
+    assert made[:, :, 24].abs().mean() < 0.15
+    assert made.std(dim=1).mean() > 0.01
+    assert (made[0] - made[1]).abs().mean() > 0.01
 
 
 def test_masks_of_patches_keep_a_token_with_any_real_frame() -> None:
