@@ -20,6 +20,7 @@ from mclip.data.dataset import STYLE_SEPARATOR, WindowSampler, gather, spans_of
 from mclip.data.store import MotionStore
 from mclip.nn.rotations import joint_positions
 from mclip.recipe import DataConfig
+from mclip.runtime.representation import SMPL24
 
 WINDOW, SHORTEST = 60, 20
 _WIDTH, _DILATIONS = 128, (1, 2, 4, 8)
@@ -122,7 +123,7 @@ def accuracy(judge: Judge, store: MotionStore, split: str = "test", under: str =
     for span in spans:
         cuts = [(at, min(at + WINDOW, span.stop)) for at in range(span.start, span.stop, WINDOW)]
         start, stop = np.array([cut for cut in cuts if cut[1] - cut[0] >= SHORTEST], np.int64).T
-        action, style = judge.judge(*gather(store, start, stop, WINDOW, np.ones(len(start))))
+        action, style = judge.judge(*gather(store, start, stop, WINDOW, np.ones(len(start)), SMPL24))
         wanted, manner = split_label(store.labels[span.label])
         right.append(judge.actions[int(action.mean(0).argmax())] == wanted)
         if manner:
