@@ -11,10 +11,10 @@ import typer
 def interpolate(
     ends: Annotated[list[str], typer.Argument(metavar="END...", help="Two or more: motion files or texts.")],
     steps: Annotated[int, typer.Option(help="How many motions, the ends included.")] = 5,
-    blend: Annotated[bool, typer.Option("--blend", help="One motion that moves along the path in time.")] = False,
+    blend: Annotated[bool, typer.Option("--blend", help="Join them to one motion that moves along the path.")] = False,
     path: Annotated[str, typer.Option(help="slerp (on the sphere) or linear.")] = "slerp",
     easing: Annotated[str, typer.Option(help="linear, or smooth: slower near the ends.")] = "linear",
-    seconds: Annotated[float | None, typer.Option(help="Length of the motions. [default: of the ends]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of each motion. [default: of the ends]")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder; a file (.npz, .bvh) with --blend. [default: A-to-B]")
     ] = None,
@@ -54,10 +54,9 @@ def interpolate(
         check_output(folder / SHEET, force=force)
     engine = Engine.open(pack, device)
     found = [task.to_end(engine, source) for source in sources]
+    made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)
     if blend:
-        made = [task.blend(engine, found, path=path, easing=easing, seconds=seconds)]
-    else:
-        made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)
+        made = [task.blend(made)]
     for file, step in zip(files, made, strict=True):
         save(file, step.motion)
     if not blend:

@@ -31,6 +31,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A recording as the pack sees it: windows, their features (K, W, 25, 6) and latents (K, D)."""
+
+    windows: Windows
+    features: NDArray[np.float32]
+    latents: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Base:
     """A motion and what the pack sees in it.
 
@@ -68,7 +77,8 @@ def to_base(engine: Engine, source: Source) -> Base:
         motion, latent = from_text(engine, source.name)
         latents, windows = latent[None], _cut(engine, motion, source.name)[0]
     else:
-        latents, windows = encode_source(engine, motion, source.name)
+        seen = look_at(engine, motion, source.name)
+        latents, windows = seen.latents, seen.windows
     own = framing.join(windows, framing.decode(engine, latents, windows.length), engine.manifest.fps)
     return Base(motion, latents, windows, own)
 
@@ -79,10 +89,10 @@ def from_text(engine: Engine, text: str) -> tuple[Motion, NDArray[np.float32]]:
     return made.motion, made.match.latent if made.match else engine.encode_text([text])[0]
 
 
-def encode_source(engine: Engine, motion: Motion, name: str) -> tuple[NDArray[np.float32], Windows]:
-    """Latents (K, D) of a motion's windows, and where these lie at the pack's frame rate. Raises as `to_base`."""
+def look_at(engine: Engine, motion: Motion, name: str) -> Seen:
+    """Cut a motion into windows and encode them; name is for messages. Raises MotionError as `to_base`."""
     windows, features = _cut(engine, motion, name)
-    return framing.encode(engine, features), windows
+    return Seen(windows, features, framing.encode(engine, features))
 
 
 def _cut(engine: Engine, motion: Motion, name: str) -> tuple[Windows, NDArray[np.float32]]:

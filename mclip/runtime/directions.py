@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.runtime.bases import Source, encode_source
+from mclip.runtime.bases import Source, look_at
 from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank
 from mclip.runtime.styles import Styles
@@ -55,7 +55,7 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) -> Direction:
     if source.motion is not None:
-        latents, _ = encode_source(engine, source.motion, source.name)
+        latents = look_at(engine, source.motion, source.name).latents
         return Direction(unit(unit(latents).mean(axis=0)), "the motion")
     text = source.name
     engine.tokenize([text])

@@ -1,7 +1,8 @@
 """Paths through latent space between two or more motions or texts.
 
 A recording longer than the pack's window is represented by its most typical one, the window whose latent is nearest to
-the mean of all. What is on the path is decoded, the ends too: they are what the pack makes of them.
+the mean of all. What the decoder misses of a recording is put back on near that end, less and less on the way to the
+next (see mclip.runtime.residual): the path starts and ends with the motions themselves.
 """
 
 from __future__ import annotations
@@ -16,25 +17,31 @@ from mclip.errors import UsageError
 from mclip.geometry import Array
 from mclip.motion import Motion
 from mclip.runtime import windows as framing
-from mclip.runtime.bases import Source, encode_source, from_text
+from mclip.runtime.bases import Source, from_text, look_at
 from mclip.runtime.directions import unit
-from mclip.runtime.engine import CHUNK, Engine, shorten
+from mclip.runtime.engine import Engine, shorten
+from mclip.runtime.representation import features_to_motion, motion_to_features
+from mclip.runtime.residual import Change, apply, joint_weights
 from mclip.runtime.tasks import frames_of, to_motion
 
 PATHS = ("slerp", "linear")
 EASINGS = ("linear", "smooth")
 MAX_ENDS, MAX_STEPS = 10, 50
-# Latents decoded for a motion that moves along the path; between two of them their rotations are mixed.
-_BLENDED = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class End:
-    """An end of the path: its latent (D,), and how many frames it says something about."""
+    """An end of the path.
+
+    latent     (D,)
+    frames     how many frames it says something about
+    recording  its motion at the pack's frame rate, at the origin, facing -Y; None for texts
+    """
 
     name: str
     latent: NDArray[np.float32]
     frames: int
+    recording: Motion | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +57,12 @@ def to_end(engine: Engine, source: Source) -> End:
     """What the pack sees in a source. Raises MotionError and UsageError as `to_base` does."""
     if source.motion is None:
         motion, latent = from_text(engine, source.name)
-        return End(source.name, latent, len(motion))
-    latents, windows = encode_source(engine, source.motion, source.name)
-    typical = int(np.argmax(unit(latents) @ unit(latents).mean(axis=0)))
-    return End(source.name, latents[typical], windows.length)
+        return End(source.name, latent, len(motion), None)
+    seen = look_at(engine, source.motion, source.name)
+    latents = unit(seen.latents)
+    typical = int(np.argmax(latents @ latents.mean(axis=0)))
+    recording = features_to_motion(seen.features[typical], engine.manifest.fps)
+    return End(source.name, seen.latents[typical], seen.windows.length, recording)
 
 
 def along(latents: NDArray[np.float32], at: Array, path: str = "slerp") -> NDArray[np.float32]:
@@ -99,52 +108,60 @@ def check_options(ends: int, steps: int, path: str, easing: str) -> None:
 def steps_between(
     engine: Engine, ends: Sequence[End], steps: int, *, path: str, easing: str, seconds: float | None = None
 ) -> list[Step]:
-    """Motions at even places on the path, the ends included; as long as the ends unless `seconds` is given."""
-    wanted = frames_of(engine, seconds)
+    """Motions at even places on the path, the ends included.
+
+    All last `seconds`, or else as long as the shortest of the ends.
+    Raises UsageError for lengths the pack was not trained for, or longer than a recording.
+    """
     at = ease(np.linspace(0, len(ends) - 1, steps), easing)
     latents = along(np.stack([end.latent for end in ends]), at, path)
-    lengths = np.interp(at, np.arange(len(ends)), [end.frames for end in ends]).round().astype(np.int64)
-    if wanted is not None:
-        lengths[:] = wanted
-    features = engine.decode(latents, np.arange(lengths.max()) < lengths[:, None])
-    return [
-        _step(engine, ends, row[:length], float(place), _caption(ends, float(place)))
-        for row, length, place in zip(features, lengths, at, strict=True)
-    ]
+    features = framing.decode(engine, latents, _frames(engine, ends, seconds))
+    return [_step(engine, ends, row, float(place)) for row, place in zip(features, at, strict=True)]
 
 
-def blend(engine: Engine, ends: Sequence[End], *, path: str, easing: str, seconds: float | None = None) -> Step:
-    """One motion that starts as the first end and moves along the path to the last as it goes.
+def blend(steps: Sequence[Step]) -> Step:
+    """One motion that moves along the path: each step flows into the next, where their poses fit best.
 
-    Frame t is frame t of the latent that belongs to its time, so the limbs stay in step. The root's steps over the
-    ground are taken in the same way and summed up. It lasts `seconds`, or the pack's usual length.
+    All steps need the same length.
     """
-    frames = frames_of(engine, seconds) or engine.manifest.frames.default
-    count = min(_BLENDED, frames)
-    at = np.linspace(0, len(ends) - 1, count)
-    latents = along(np.stack([end.latent for end in ends]), ease(at, easing), path)
-    place = np.linspace(0, count - 1, frames)
-    features = np.zeros((frames, *framing.decode(engine, latents[:1], frames).shape[2:]), np.float32)
-    velocity = np.zeros((frames, 2))
-    for start in range(0, count, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, count))
-        decoded = framing.decode(engine, latents[rows], frames)  # (C, T, 25, 6)
-        weight = np.maximum(0.0, 1.0 - np.abs(place - rows[:, None]))  # (C, T), of two neighbours' they add up to one
-        features += np.einsum("ct,ctrf->trf", weight, decoded).astype(np.float32)
-        velocity[1:] += np.einsum("ct,ctx->tx", weight[:, 1:], np.diff(decoded[:, :, 24, :2], axis=1))
-    features[:, 24, :2] = np.cumsum(velocity, axis=0)
-    return _step(engine, ends, features, float(len(ends) - 1), " to ".join(shorten(end.name) for end in ends))
+    features = np.stack([motion_to_features(step.motion) for step in steps])
+    first, last = steps[0].motion, steps[-1]
+    motion = framing.join(framing.chain(features), features, first.fps)
+    return Step(replace(motion, origin=first.origin), last.at, f"{steps[0].caption} to {last.caption}")
 
 
-def _step(engine: Engine, ends: Sequence[End], features: NDArray[np.float32], at: float, caption: str) -> Step:
+def _frames(engine: Engine, ends: Sequence[End], seconds: float | None) -> int:
+    """How long all motions on the path are."""
+    wanted = frames_of(engine, seconds)
+    if wanted is None:
+        return min(end.frames for end in ends)
+    for end in ends:
+        if end.recording is not None and end.frames < wanted:
+            raise UsageError(
+                f"--seconds {seconds:g} is more than the {end.frames / engine.manifest.fps:.3g} s of {end.name}",
+                "choose a shorter length",
+            )
+    return wanted
+
+
+def _step(engine: Engine, ends: Sequence[End], features: NDArray[np.float32], at: float) -> Step:
+    """The motion of features (T, 25, 6) decoded at a place on the path, with the detail of the ends beside it."""
+    fps, frames = engine.manifest.fps, len(features)
+    motion = to_motion(features, fps)
+    for index, end in enumerate(ends):
+        near = max(0.0, 1.0 - abs(at - index))
+        if end.recording is not None and near > 0:
+            own = features_to_motion(framing.decode(engine, end.latent[None], frames)[0], fps)
+            change = Change(own, motion, np.full(frames, near))
+            motion = apply(end.recording.slice(0, frames), change, joint_weights(None))
     origin: dict[str, object] = {
         "command": "interpolate",
         "ends": [end.name for end in ends],
-        "at": at,
+        "at": round(at, 4),
         "pack": engine.manifest.name,
         "pack_sha256": engine.pack.digest,
     }
-    return Step(replace(to_motion(features, engine.manifest.fps), origin=origin), at, caption)
+    return Step(replace(motion, origin=origin), at, _caption(ends, at))
 
 
 def _caption(ends: Sequence[End], at: float) -> str:

@@ -7,6 +7,7 @@ were edited, no longer on where it is.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,23 @@ def join(windows: Windows, features: NDArray[np.float32], fps: float) -> Motion:
         velocity = steps.blend(np.diff(path[..., :2], axis=1))  # (T-1, 2)
         transl[1:, :2] = transl[0, :2] + np.cumsum(velocity, axis=0)
     return Motion(pose=pose.astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+
+
+def chain(features: NDArray[np.float32]) -> Windows:
+    """Where windows (K, W, 25, 6) of one length lie if each goes on from the one before.
+
+    Each begins about half-way through the one before, at the frame from which on their poses are most alike.
+    """
+    length = features.shape[1]
+    starts, angle, place = [0], [0.0], [np.zeros(2)]
+    for before, after in itertools.pairwise(features.astype(np.float64)):
+        shifts = range(max(length // 3, 1), max(2 * length // 3, 1) + 1)
+        shift = min(shifts, key=lambda s: float(np.square(before[s:, 1:24] - after[: length - s, 1:24]).mean()))
+        turn = rotation_about(2, np.array(angle[-1]))[:2, :2]
+        place.append(place[-1] + turn @ before[shift, 24, :2])
+        angle.append(angle[-1] + float(heading(rot6d_to_matrix(before[shift, 0]))))
+        starts.append(starts[-1] + shift)
+    return Windows(starts[-1] + length, np.array(starts), length, np.array(angle), np.array(place))
 
 
 def _same_half(windows: Windows, quaternions: Array) -> Array:
