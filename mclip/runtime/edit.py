@@ -178,20 +178,26 @@ def _origin(engine: Engine, terms: Sequence[Term], axis: Path | None) -> dict[st
     }
 
 
-def read_strengths(strength: float, sweep: str | None) -> Sequence[float]:
+def read_strengths(strength: float, sweep: str | None) -> list[float]:
     """The strengths asked for: one, or `sweep` "FIRST:LAST:COUNT", evenly spaced. Raises UsageError."""
-    values = [strength]
-    if sweep is not None:
+    if sweep is None:
+        return [_checked(strength)]
+    try:
         parts = sweep.split(":")
-        try:
-            first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
-            if len(parts) != 3 or not 2 <= count <= MAX_SWEEP:
-                raise ValueError
-        except (ValueError, IndexError):
-            raise UsageError(
-                f"--sweep {sweep}: not FIRST:LAST:COUNT, with COUNT from 2 to {MAX_SWEEP}", "--sweep -1:1:5"
-            ) from None
-        values = np.linspace(first, last, count).tolist()
-    if not all(abs(value) <= MAX_STRENGTH for value in values):  # false for NaN too
-        raise UsageError(f"the strength must lie between -{MAX_STRENGTH:g} and {MAX_STRENGTH:g}")
+        first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        parts, first, last, count = [], 0.0, 0.0, 0
+    step = (_checked(last) - _checked(first)) / max(count - 1, 1)
+    values = [first + index * step for index in range(min(count, MAX_SWEEP))]
+    # File names are made of them.
+    if len(parts) != 3 or not 2 <= count <= MAX_SWEEP or len({f"{value:g}" for value in values}) < count:
+        raise UsageError(
+            f"--sweep {sweep} is not FIRST:LAST:COUNT with 2 to {MAX_SWEEP} different strengths", "--sweep -1:1:5"
+        )
     return values
+
+
+def _checked(strength: float) -> float:
+    if not abs(strength) <= MAX_STRENGTH:  # nor is NaN
+        raise UsageError(f"the strength {strength:g} is not between -{MAX_STRENGTH:g} and {MAX_STRENGTH:g}")
+    return strength

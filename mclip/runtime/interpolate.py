@@ -151,7 +151,7 @@ def _step(engine: Engine, ends: Sequence[End], features: NDArray[np.float32], at
     for index, end in enumerate(ends):
         near = max(0.0, 1.0 - abs(at - index))
         if end.recording is not None and near > 0:
-            own = features_to_motion(framing.decode(engine, end.latent[None], frames)[0], fps)
+            own = to_motion(framing.decode(engine, end.latent[None], frames)[0], fps)
             change = Change(own, motion, np.full(frames, near))
             motion = apply(end.recording.slice(0, frames), change, joint_weights(None))
     origin: dict[str, object] = {
