@@ -79,14 +79,14 @@ def test_a_text_can_be_the_base(mclip: Run) -> None:
 
 
 def test_a_sweep_is_a_folder_with_a_sheet(mclip: Run) -> None:
-    done = mclip("edit", "nod.npz", "--add", "bends", "--sweep", "-1:1:3", "--json")
+    done = mclip("edit", "nod.npz", "--add", "bends", "--sweep", "-1:1:2", "--json")
     result = json.loads(done.out)
-    assert [item["strength"] for item in result["motions"]] == [-1, 0, 1]
-    names = [f"nod-bends/strength_{value}.npz" for value in (-1, 0, 1)]
+    assert [item["strength"] for item in result["motions"]] == [-1, 1]
+    names = [f"nod-bends/strength_{value}.npz" for value in (-1, 1)]
     assert [Path(item["path"]).as_posix() for item in result["motions"]] == names
     assert made() == ["bend.npz", *sorted(["nod-bends/sheet.png", *names]), "nod.npz"]
     # Again, over its own files.
-    assert mclip("edit", "nod.npz", "--add", "bends", "--sweep", "-1:1:3").code == 0
+    assert mclip("edit", "nod.npz", "--add", "bends", "--sweep", "-1:1:2").code == 0
 
 
 def test_only_and_keep_root_leave_the_rest(mclip: Run) -> None:
@@ -128,7 +128,6 @@ def test_steps_between_ends_of_different_kinds(mclip: Run) -> None:
     assert (done.code, done.err) == (0, "")
     assert [round(item["at"], 2) for item in result["motions"]] == [0, 0.67, 1.33, 2]
     assert made()[2:-1] == ["nod-to-bend/sheet.png", *(f"nod-to-bend/step_0{n}.npz" for n in (1, 2, 3, 4))]
-    assert mclip("interpolate", "nod.npz", "a person bends slowly", "bend.bvh", "--steps", "4").code == 0
 
 
 def test_a_blend_is_one_file(mclip: Run) -> None:

@@ -110,7 +110,7 @@ def bank(rows: dict[str, list[float]]) -> Bank:
         names=tuple(rows),
         label=np.arange(count, dtype=np.int32),
         labels=tuple(rows),
-        captions=latents / 2,
+        captions=latents * np.float32(0.5),
         texts=tuple(rows),
         offsets=np.arange(count + 1, dtype=np.int32),
         ids=np.arange(count, dtype=np.int32),
@@ -142,9 +142,8 @@ def test_a_style_leads_from_the_own_label_to_the_same_action_in_it() -> None:
 
 def test_a_style_the_action_lacks_is_borrowed_from_those_that_have_it() -> None:
     assert STYLES.direction("angry", "walk/normal").tolist() == [0, 0, 0, 3]
-    assert np.allclose(
-        STYLES.direction("old", "kick"), [0, 1.5, 0, -0.75]
-    )  # it has no style of its own: from all others
+    # "kick" has no style of its own to start from: all others are taken.
+    assert np.allclose(STYLES.direction("old", "kick"), [0, 1.5, 0, -0.75])
 
 
 def test_a_wording_finds_its_style() -> None:
@@ -239,9 +238,7 @@ def test_a_sweep_that_is_none_is_told(sweep: str) -> None:
         read_strengths(1.0, sweep)
 
 
-def test_a_name_is_a_file_if_it_looks_like_one_and_a_text_if_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_is_a_file_if_it_looks_like_one_else_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "angry").mkdir()
     (tmp_path / "old").write_text("a note")
