@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mclip import console
-from mclip.data.dataset import STYLE_SEPARATOR, WindowSampler, gather, spans_of
+from mclip.data.dataset import WindowSampler, gather, spans_of
 from mclip.data.store import MotionStore
 from mclip.nn.rotations import joint_positions
 from mclip.recipe import DataConfig
+from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import SMPL24
 
 WINDOW, SHORTEST = 60, 20
