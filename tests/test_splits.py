@@ -13,7 +13,7 @@ from mclip.errors import DataError
 
 
 def _assign(paths: list[str], classes: dict[int, str] | None = None, **changes: object) -> list[str]:
-    options: dict[str, object] = {"given": {}, "val": 0.05, "test": 0.1, "seed": 0} | changes
+    options: dict[str, object] = {"given": {}, "official": {}, "val": 0.05, "test": 0.1, "seed": 0} | changes
     hashes = [path.partition("#")[0] for path in paths]
     return assign_splits(paths, hashes, classes or {}, **options)  # type: ignore[arg-type]
 
@@ -70,7 +70,7 @@ def test_chains_of_copies_and_twins_are_one_recording() -> None:
 def test_one_recording_is_never_in_two_splits(files: list[tuple[str, str]], seed: int) -> None:
     paths, hashes = [path for path, _ in files], [content for _, content in files]
     classes = {number: str(number) for number in range(0, len(files), 2)}
-    splits = assign_splits(paths, hashes, classes, {}, val=0.3, test=0.3, seed=seed)
+    splits = assign_splits(paths, hashes, classes, {}, official={}, val=0.3, test=0.3, seed=seed)
     for number, first in enumerate(recordings(paths, hashes)):
         assert splits[number] == splits[first]
     assert not splits or "train" in splits
