@@ -52,16 +52,20 @@ def write_amass_tree(folder: Path) -> None:
 
 def _write(path: Path, motion: Motion) -> None:
     frames = len(motion)
+    arrays: dict[str, Any] = {
+        "trans": motion.transl.astype(np.float64),
+        "betas": np.zeros(16),
+        "gender": np.array("female"),
+    }
     if path.name.endswith("_stageii.npz"):
         poses = np.zeros((frames, 55, 3))
         poses[:, :22], poses[:, 25], poses[:, 40] = motion.pose[:, :22], motion.pose[:, 22], motion.pose[:, 23]
-        rate, more = "mocap_frame_rate", {"surface_model_type": np.array("smplx")}
+        arrays |= {"mocap_frame_rate": np.array(motion.fps), "surface_model_type": np.array("smplx")}
     else:
         poses = np.zeros((frames, 52, 3))
         poses[:, SMPLH_TO_SMPL] = motion.pose
-        rate, more = "mocap_framerate", {"dmpls": np.zeros((frames, 8))}
-    arrays = {"poses": poses.reshape(frames, -1), "trans": motion.transl.astype(np.float64), "betas": np.zeros(16)}
-    np.savez(path, **arrays, gender=np.array("female"), **{rate: np.array(motion.fps)}, **more)
+        arrays |= {"mocap_framerate": np.array(motion.fps), "dmpls": np.zeros((frames, 8))}
+    np.savez(path, poses=poses.reshape(frames, -1), **arrays)
 
 
 def label(raw: str, processed: str, categories: Sequence[str] | None, *times: float) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from mclip.cli import app
 from mclip.data.amass import DATASETS, amass_split, dataset_of, recording_key
 from mclip.data.babel import read_babel
 from mclip.data.captions import WindowCaptions
@@ -135,6 +137,21 @@ def test_the_same_run_again_gives_the_same_report_and_other_labels_do_not(
     (tmp_path / "extra_val.json").unlink()
     with pytest.raises(UsageError, match=r"other options \(babel\)"):
         preprocess(folder / "amass", report.output, babel=tmp_path, workers=1)
+
+
+def test_the_command_prints_the_table_in_words_and_in_json(labelled: tuple[Path, Report, MotionStore]) -> None:
+    folder, report, _ = labelled
+    command = ["preprocess", str(folder / "amass"), "--babel", str(folder / "babel"), "-o", str(report.output)]
+    result = CliRunner().invoke(app, [*command, "--no-frames"])
+    assert result.exit_code == 0, result.stderr
+    assert report.coverage is not None
+    assert result.stdout.splitlines()[1:] == report.coverage.table()
+    assert f"missing: {BABEL_PATHS['missing']}" in result.stderr
+    result = CliRunner().invoke(app, [*command, "--no-frames", "--json"])
+    coverage = json.loads(result.stdout)["coverage"]
+    counts = {"found": 2, "labelled": 1, "unlabelled": 0, "missing": 0, "skipped": 1}
+    assert coverage["datasets"]["KIT"] == counts
+    assert coverage["missing"] == [BABEL_PATHS["missing"]]
 
 
 def test_humanml3d_captions_lie_where_its_excerpts_do(labelled: tuple[Path, Report, MotionStore]) -> None:

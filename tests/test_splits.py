@@ -85,3 +85,11 @@ def test_the_user_has_the_last_word() -> None:
     assert _assign(paths, given={1: "test", 2: "val"}) == ["test", "test", "val"]
     with pytest.raises(DataError, match=r"m.glb#b.*into train.*into test"):
         _assign(paths, given={0: "test", 1: "train"})
+
+
+def test_an_official_split_is_kept_and_copies_in_two_are_trained_on_least() -> None:
+    paths = ["a/walk.npz", "a/run.npz", "b/walk_again.npz", "b/other.npz"]
+    hashes = ["1", "2", "1", "4"]
+    official = {0: "train", 1: "train", 2: "test", 3: "train"}
+    split = assign_splits(paths, hashes, {}, {1: "val"}, official=official, val=0.5, test=0.4, seed=0)
+    assert split == ["test", "val", "test", "train"]

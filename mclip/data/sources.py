@@ -25,7 +25,7 @@ class Take:
 
     name       "" unless the file holds several
     rotations  (T, 24, 6) float32 local rotations, 6D
-    transl     (T, 3) float32 metres, Z up
+    transl     (T, 3) float32 metres, Z up; the original MotionCLIP drops it when it reads AMASS
     betas      (10,) float32
     gender     neutral, female or male
     source_fps, source_frames   of the recording in the file
