@@ -29,7 +29,7 @@ MAX_SIZE = 16_384
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 REPRESENTATIONS = ("smpl24",)
-TEXT_SPACES = ("minilm-l6",)
+TEXT_SPACES = ("minilm-l6", "clip-vit-b32")
 ARCHITECTURES = ("paper", "dct")
 
 
@@ -89,7 +89,7 @@ class ModelConfig:
     patch: int = 1
     """frames per token"""
     normalize: bool = True
-    """whether latents have unit length"""
+    """whether latents have unit length; texts and images are then decoded at unit length too"""
     coefficients: int = 8
     """of the cosine transform over time; dct only"""
     period: int = 60

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mclip.cli.options import ClipWeights, Unverified
+
 
 def export(
     run: Annotated[
@@ -22,6 +24,8 @@ def export(
     license_: Annotated[
         Path | None, typer.Option("--license", help="The pack's licence; its first line names it.")
     ] = None,
+    clip_weights: ClipWeights = None,
+    unverified: Unverified = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing pack.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -35,14 +39,14 @@ def export(
     with need("train"):
         from mclip.data.store import read_store
         from mclip.export.pack import export_pack, read_texts
-        from mclip.nn.teachers import load_teacher
+        from mclip.nn.teachers import Weights, load_teacher
         from mclip.train.checkpoint import load_model
 
         model, recipe = load_model(run)
         pack = export_pack(
             model,
             recipe,
-            load_teacher(recipe.text_space),
+            load_teacher(recipe.text_space, Weights(clip_weights, unverified)),
             out,
             texts=read_texts(recipe, card, license_),
             store=read_store(store) if store else None,
