@@ -8,10 +8,11 @@ A pack MUST hold these files, flat in one directory, and each MUST be listed in 
     tokenizer.json       of the `tokenizers` library, without padding and truncation
     LICENSE, CARD.md     what it may be used for, what it was made from, how good it is
 
+It MAY hold image_encoder.onnx, pixels (B, S, S, 3) uint8, RGB -> image_embedding (B, D), whose S is in the manifest.
 It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
 embedding itself is decoded. Files the manifest does not list are never opened.
 
-`manifest.json` is the JSON form of `Manifest` below: every key is required, unknown keys are errors. `format` is raised
+`manifest.json` is the JSON form of `Manifest` below: every key without a default is required, unknown keys are errors. `format` is raised
 when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with their weights
 inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
 """
@@ -38,6 +39,7 @@ from mclip.recipe import REPRESENTATIONS
 FORMAT = 1
 MANIFEST = "manifest.json"
 GRAPHS = ("text_encoder", "motion_encoder", "motion_decoder")
+OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), "tokenizer.json", "LICENSE", "CARD.md")
 PRIORS = ("bank",)
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -129,6 +131,8 @@ class Manifest:
     recipe          the resolved training recipe
     data            training motions by source
     license         one line; the text is in LICENSE
+    text_cleaning   what happens to texts before they are cut into tokens, see mclip.runtime.cleaning
+    unverified      SHA-256 of the text space's weights if they are not the published ones, else ""
     """
 
     format: int
@@ -147,6 +151,8 @@ class Manifest:
     recipe: Mapping[str, Any]
     data: Mapping[str, int]
     license: str
+    text_cleaning: str = "none"
+    unverified: str = ""
 
     def __post_init__(self) -> None:
         for valid, key, rule in self._rules():
@@ -155,7 +161,7 @@ class Manifest:
 
     def _rules(self) -> list[tuple[bool, str, str]]:
         frames, prior = self.frames, self.prior
-        needed = {*REQUIRED, *([prior.file] if prior else [])}
+        needed = {*REQUIRED, *(f"{graph}.onnx" for graph in self.graphs), *([prior.file] if prior else [])}
         return [
             (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
             (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
@@ -169,7 +175,11 @@ class Manifest:
             (1 <= self.fps <= 1000, "fps", "must lie between 1 and 1000"),
             (0 < frames.min <= frames.default <= frames.max <= MAX_FRAMES, "frames", "needs 0 < min <= default <= max"),
             (self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}"),
-            (set(self.graphs) == set(GRAPHS), "graphs", f"must be {', '.join(GRAPHS)}"),
+            (
+                set(GRAPHS) <= set(self.graphs) <= {*GRAPHS, *OPTIONAL_GRAPHS},
+                "graphs",
+                f"must be {', '.join(GRAPHS)}, and may be {', '.join(OPTIONAL_GRAPHS)}",
+            ),
             (prior is None or prior.kind in PRIORS, "prior.kind", f"must be one of {', '.join(PRIORS)}"),
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
             (needed <= set(self.files), "files", f"must list {', '.join(sorted(needed - set(self.files)))}"),
@@ -211,7 +221,7 @@ class Pack:
         return content
 
     def read_graph(self, graph: str) -> bytes:
-        """The ONNX model of one of GRAPHS, guaranteed to hold all its weights."""
+        """The ONNX model of one of the manifest's graphs, guaranteed to hold all its weights."""
         content = self.read(f"{graph}.onnx")
         # Searching the bytes needs no protobuf and cannot be fooled: the key stands in the file as it is.
         if _EXTERNAL_DATA in content:
@@ -221,7 +231,7 @@ class Pack:
     def verify(self) -> None:
         """Read every file. Raises PackError for the first that is not what the manifest says."""
         for name in self.manifest.files:
-            if name.removesuffix(".onnx") in GRAPHS:
+            if name.removesuffix(".onnx") in self.manifest.graphs:
                 self.read_graph(name.removesuffix(".onnx"))
             else:
                 self.read(name)
@@ -315,9 +325,9 @@ def _build(kind: Any, value: Any, key: str) -> Any:
         for name in value:
             if name not in hints:
                 raise PackError(f"{key} has an unknown key {name!r}")
-        for name in hints:
-            if name not in value:
-                raise PackError(f"{key} has no {name!r}")
+        for item in dataclasses.fields(kind):
+            if item.name not in value and item.default is dataclasses.MISSING:
+                raise PackError(f"{key} has no {item.name!r}")
         return kind(**{name: _build(hints[name], item, name) for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:

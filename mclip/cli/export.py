@@ -19,6 +19,12 @@ def export(
         Path | None, typer.Option(help="Store whose training motions become the prior. [default: no prior]")
     ] = None,
     precision: Annotated[str, typer.Option(help="Weights of the motion graphs: fp32, fp16 or int8.")] = "fp16",
+    text_precision: Annotated[
+        str, typer.Option(help="Weights of the text and image towers: fp32, fp16 or int8.")
+    ] = "int8",
+    image_tower: Annotated[
+        bool, typer.Option("--image-tower", help="Let the pack make motions from pictures (clip-vit-b32 only).")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the pack. [default: the recipe's]")] = None,
     card: Annotated[Path | None, typer.Option(help="CARD.md: data, figures, limits.")] = None,
     license_: Annotated[
@@ -51,6 +57,8 @@ def export(
             texts=read_texts(recipe, card, license_),
             store=read_store(store) if store else None,
             precision=precision,
+            text_precision=text_precision,
+            image_tower=image_tower,
             name=name,
             force=force,
         )
