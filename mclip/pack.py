@@ -12,9 +12,9 @@ It MAY hold image_encoder.onnx, pixels (B, S, S, 3) uint8, RGB -> image_embeddin
 It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
 embedding itself is decoded. Files the manifest does not list are never opened.
 
-`manifest.json` is the JSON form of `Manifest` below: every key without a default is required, unknown keys are errors. `format` is raised
-when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with their weights
-inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
+`manifest.json` is the JSON form of `Manifest` below: every key without a default is required, unknown keys are errors.
+`format` is raised when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with
+their weights inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), "tokenizer.json", "LICENSE", "CARD.md")
 PRIORS = ("bank",)
 PRECISIONS = ("fp32", "fp16", "int8")
+CLEANINGS = ("none", "ftfy")
 
 # A manifest with a recipe inside is a few kilobytes.
 MAX_MANIFEST_BYTES = 1_000_000
@@ -174,6 +175,11 @@ class Manifest:
             (0 < self.max_tokens <= MAX_TOKENS, "max_tokens", f"must lie between 1 and {MAX_TOKENS}"),
             (1 <= self.fps <= 1000, "fps", "must lie between 1 and 1000"),
             (0 < frames.min <= frames.default <= frames.max <= MAX_FRAMES, "frames", "needs 0 < min <= default <= max"),
+            (
+                self.text_cleaning in CLEANINGS,
+                "text_cleaning",
+                f"is {self.text_cleaning!r}; this mclip knows {', '.join(CLEANINGS)}",
+            ),
             (self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}"),
             (
                 set(GRAPHS) <= set(self.graphs) <= {*GRAPHS, *OPTIONAL_GRAPHS},

@@ -70,7 +70,8 @@ class TextTower(nn.Module):
         ids = ids * mask
         at = torch.arange(ids.shape[1], device=ids.device)
         x = self.words(ids) + F.embedding(at, self.positions)  # (B, L, W)
-        causal = torch.zeros(len(at), len(at), device=ids.device).masked_fill(at[None] > at[:, None], float("-inf"))
+        future = at[None] > at[:, None]  # (L, L)
+        causal = torch.zeros(future.shape, device=ids.device).masked_fill(future, float("-inf"))
         for layer in self.layers:
             x = _block(layer, x, causal)
         # The end token has the highest id; of several the first counts, as in the original.

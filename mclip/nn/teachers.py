@@ -104,7 +104,7 @@ class Teacher:
     module: (ids (B, L), mask (B, L)) int64 -> embeddings (B, width)
     tokenizer_json: the `tokenizers` library's file, without padding or truncation
     max_tokens: longest input, special tokens included
-    cleaning: what happens to texts first, one of mclip.runtime.cleaning.CLEANINGS
+    cleaning: what happens to texts first, see mclip.runtime.cleaning
     norm: about how long embeddings are
     image_module: pixels (B, image_size, image_size, 3) uint8 -> embeddings (B, width)
     unverified: the weights' SHA-256 if they are not the published ones, else ""

@@ -9,13 +9,12 @@ from __future__ import annotations
 import html
 import re
 
-CLEANINGS = ("none", "ftfy")
 # Neither ftfy nor html changes ASCII without entities and control characters: what nearly all prompts are.
 _PLAIN = re.compile(r"[ -%'-~\t\n\f\r]*")
 
 
 def clean(text: str, how: str) -> str:
-    """The text as its tokenizer wants it; how: one of CLEANINGS."""
+    """The text as its tokenizer wants it; how: one of mclip.pack.CLEANINGS."""
     if how == "none":
         return text
     if not _PLAIN.fullmatch(text):

@@ -45,7 +45,9 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
                 if max(width, height) > MAX_ASPECT * min(width, height):
                     raise DataError(f"{path}: is {width} by {height} pixels, too narrow for a picture", "cut it")
                 return fit(ImageOps.exif_transpose(image), size)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: has too many pixels", "scale it down") from None
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         # What PIL raises for files that are no pictures, or that end too early.
         reason = "is no picture" if isinstance(error, UnidentifiedImageError) else f"is damaged ({error})"
         raise DataError(f"{path}: {reason}", f"mclip reads {', '.join(FORMATS)}") from None
