@@ -8,14 +8,15 @@ A pack MUST hold these files, flat in one directory, and each MUST be listed in 
     tokenizer.json       of the `tokenizers` library, without padding and truncation
     LICENSE, CARD.md     what it may be used for, what it was made from, how good it is
 
+It MAY hold image_encoder.onnx, pixels (B, S, S, 3) uint8, RGB -> image_embedding (B, D), whose S is in the manifest.
 It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
 embedding itself is decoded. A pack without text, made where the text space's weights were not at hand, holds no
 text_encoder.onnx, tokenizer.json and prior: motions are encoded and decoded, texts are not. Files the manifest does not
 list are never opened.
 
-`manifest.json` is the JSON form of `Manifest` below: every key is required, unknown keys are errors. `format` is raised
-when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with their weights
-inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
+`manifest.json` is the JSON form of `Manifest` below: every key without a default is required, unknown keys are errors.
+`format` is raised when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with
+their weights inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MOTION_GRAPHS = ("motion_encoder", "motion_decoder")
 GRAPHS = ("text_encoder", *MOTION_GRAPHS)
+OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in MOTION_GRAPHS), "LICENSE", "CARD.md")
 REQUIRED_FOR_TEXT = ("text_encoder.onnx", "tokenizer.json")
 PRIORS = ("bank",)
 PRECISIONS = ("fp32", "fp16", "int8")
+CLEANINGS = ("none", "ftfy")
 
 # A manifest with a recipe inside is a few kilobytes.
 MAX_MANIFEST_BYTES = 1_000_000
@@ -133,6 +136,8 @@ class Manifest:
     recipe          the resolved training recipe
     data            training motions by source
     license         one line; the text is in LICENSE
+    text_cleaning   what happens to texts before they are cut into tokens, see mclip.runtime.cleaning
+    unverified      SHA-256 of the text space's weights if they are not the published ones, else ""
     """
 
     format: int
@@ -151,6 +156,8 @@ class Manifest:
     recipe: Mapping[str, Any]
     data: Mapping[str, int]
     license: str
+    text_cleaning: str = "none"
+    unverified: str = ""
 
     @property
     def has_text(self) -> bool:
@@ -164,8 +171,10 @@ class Manifest:
 
     def _rules(self) -> list[tuple[bool, str, str]]:
         frames, prior = self.frames, self.prior
-        needed = {*REQUIRED, *(REQUIRED_FOR_TEXT if self.has_text else ()), *([prior.file] if prior else [])}
+        texts = REQUIRED_FOR_TEXT if self.has_text else ()
+        needed = {*REQUIRED, *texts, *(f"{graph}.onnx" for graph in self.graphs), *([prior.file] if prior else [])}
         graphs = GRAPHS if self.has_text else MOTION_GRAPHS
+        optional = OPTIONAL_GRAPHS if self.has_text else ()
         return [
             (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
             (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
@@ -182,8 +191,17 @@ class Manifest:
             ),
             (1 <= self.fps <= 1000, "fps", "must lie between 1 and 1000"),
             (0 < frames.min <= frames.default <= frames.max <= MAX_FRAMES, "frames", "needs 0 < min <= default <= max"),
+            (
+                self.text_cleaning in CLEANINGS,
+                "text_cleaning",
+                f"is {self.text_cleaning!r}; this mclip knows {', '.join(CLEANINGS)}",
+            ),
             (self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}"),
-            (set(self.graphs) == set(graphs), "graphs", f"must be {', '.join(graphs)}"),
+            (
+                set(graphs) <= set(self.graphs) <= {*graphs, *optional},
+                "graphs",
+                f"must be {', '.join(graphs)}" + (f", and may be {', '.join(optional)}" if optional else ""),
+            ),
             (prior is None or self.has_text, "prior", "needs a text encoder"),
             (prior is None or prior.kind in PRIORS, "prior.kind", f"must be one of {', '.join(PRIORS)}"),
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
@@ -226,7 +244,7 @@ class Pack:
         return content
 
     def read_graph(self, graph: str) -> bytes:
-        """The ONNX model of one of GRAPHS, guaranteed to hold all its weights."""
+        """The ONNX model of one of the manifest's graphs, guaranteed to hold all its weights."""
         content = self.read(f"{graph}.onnx")
         # Searching the bytes needs no protobuf and cannot be fooled: the key stands in the file as it is.
         if _EXTERNAL_DATA in content:
@@ -236,7 +254,7 @@ class Pack:
     def verify(self) -> None:
         """Read every file. Raises PackError for the first that is not what the manifest says."""
         for name in self.manifest.files:
-            if name.removesuffix(".onnx") in GRAPHS:
+            if name.removesuffix(".onnx") in self.manifest.graphs:
                 self.read_graph(name.removesuffix(".onnx"))
             else:
                 self.read(name)
@@ -330,9 +348,9 @@ def _build(kind: Any, value: Any, key: str) -> Any:
         for name in value:
             if name not in hints:
                 raise PackError(f"{key} has an unknown key {name!r}")
-        for name in hints:
-            if name not in value:
-                raise PackError(f"{key} has no {name!r}")
+        for item in dataclasses.fields(kind):
+            if item.name not in value and item.default is dataclasses.MISSING:
+                raise PackError(f"{key} has no {item.name!r}")
         return kind(**{name: _build(hints[name], item, name) for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:

@@ -89,7 +89,7 @@ class ModelConfig:
     patch: int = 1
     """frames per token"""
     normalize: bool = True
-    """whether latents have unit length"""
+    """whether latents have unit length; texts and images are then decoded at unit length too"""
     coefficients: int = 8
     """of the cosine transform over time; dct only"""
     period: int = 60

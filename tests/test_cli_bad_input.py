@@ -334,7 +334,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     from mclip.nn import teachers
     from tests.fakes import tiny_teacher
 
-    monkeypatch.setattr(teachers, "load_teacher", lambda name: tiny_teacher())
+    monkeypatch.setattr(teachers, "load_teacher", lambda name, weights: tiny_teacher())
 
 
 @pytest.mark.usefixtures("no_weights")

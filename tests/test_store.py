@@ -182,8 +182,8 @@ def test_embeddings_are_added_and_replaced(path: Path) -> None:
     ("space", "embeddings", "message"),
     [
         ("minilm", np.ones((3, 4), np.float32) / 2, "2 texts"),
-        ("minilm", np.ones((2, 4), np.float32), "unit length"),
-        ("minilm", np.full((2, 4), np.nan, np.float32), "unit length"),
+        ("minilm", np.zeros((2, 4), np.float32), "zero or not finite"),
+        ("minilm", np.full((2, 4), np.nan, np.float32), "zero or not finite"),
         ("../texts", np.eye(2, dtype=np.float32), "no name"),
         ("", np.eye(2, dtype=np.float32), "no name"),
     ],

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mclip.cli.options import ClipWeights, Unverified
+
 if TYPE_CHECKING:
-    from mclip.nn.teachers import Teacher
+    from mclip.nn.teachers import Teacher, Weights
 
 
 def export(
@@ -28,14 +30,22 @@ def export(
             help="Weights of the motion graphs: fp32, fp16 or int8. [default: fp16, of original checkpoints fp32]"
         ),
     ] = None,
+    text_precision: Annotated[
+        str, typer.Option(help="Weights of the text and image towers: fp32, fp16 or int8.")
+    ] = "int8",
     without_text: Annotated[
         bool, typer.Option("--without-text", help="Motion graphs alone, for want of the text space's weights.")
+    ] = False,
+    image_tower: Annotated[
+        bool, typer.Option("--image-tower", help="Let the pack make motions from pictures (clip-vit-b32 only).")
     ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the pack. [default: the recipe's]")] = None,
     card: Annotated[Path | None, typer.Option(help="CARD.md: data, figures, limits.")] = None,
     license_: Annotated[
         Path | None, typer.Option("--license", help="The pack's licence; its first line names it.")
     ] = None,
+    clip_weights: ClipWeights = None,
+    unverified: Unverified = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing pack.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -52,6 +62,7 @@ def export(
         from mclip.data.store import read_store
         from mclip.export.official import is_official, known_of, load_official
         from mclip.export.pack import export_pack, read_texts
+        from mclip.nn.teachers import Weights
         from mclip.train.checkpoint import load_model
 
         official = is_official(run)
@@ -59,12 +70,14 @@ def export(
         pack = export_pack(
             model,
             recipe,
-            _teacher(recipe.text_space, without_text),
+            _teacher(recipe.text_space, Weights(clip_weights, unverified), without_text),
             out,
             texts=read_texts(recipe, card, license_),
             store=read_store(store) if store else None,
             # An original checkpoint is asked for its own numbers.
             precision=precision or ("fp32" if official else "fp16"),
+            text_precision=text_precision,
+            image_tower=image_tower,
             record=known_of(recipe) if official else None,
             name=name,
             force=force,
@@ -88,13 +101,13 @@ def export(
     )
 
 
-def _teacher(text_space: str, without_text: bool) -> Teacher | None:
+def _teacher(text_space: str, weights: Weights, without_text: bool) -> Teacher | None:
     from mclip.errors import AssetError
     from mclip.nn.teachers import load_teacher
 
     if without_text:
         return None
     try:
-        return load_teacher(text_space)
+        return load_teacher(text_space, weights)
     except AssetError as error:
         raise AssetError(error.message, f"{error.hint}; --without-text exports the motion graphs alone") from None

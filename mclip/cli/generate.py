@@ -24,6 +24,10 @@ def generate(
     file: Annotated[
         str | None, typer.Option(help="Prompts, one a line, or JSONL with text, seconds and out; - is stdin.")
     ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Picture to make a motion from; for packs with an image tower.")
+    ] = None,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that the pack cannot read whole.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Length of the motion. [default: the pack's]")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the pack's]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
@@ -31,7 +35,7 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Replace files mclip generate did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make motions from text.
+    """Make motions from text, or from pictures.
 
     Example: mclip generate "couch" -o sit.npz
     """
@@ -40,18 +44,19 @@ def generate(
     from mclip.runtime import prompts, tasks
     from mclip.runtime.engine import Engine
 
-    jobs = _jobs(text or [], file, seconds)
+    jobs = _jobs(text or [], image or [], file, seconds)
     planned = prompts.plan(jobs, out, folder=file is not None or len(jobs) > 1)
     paths = [path for _, path in planned]
     prompts.check_outputs(paths, force=force)
     engine = Engine.open(pack, device)
-    made = tasks.generate(engine, [prompt for prompt, _ in planned], fps=fps)
+    made = tasks.generate(engine, [prompt for prompt, _ in planned], fps=fps, truncate=truncate)
     results = []
     with progress("generate", len(planned)) as bar:
         for path, item in zip(paths, made, strict=True):
             save(path, item.motion)
             prior = engine.manifest.prior
-            if item.match and prior and item.match.score < prior.confident:
+            # Pictures are never as near to captions as texts are.
+            if item.match and prior and not item.prompt.picture and item.match.score < prior.confident:
                 err(prompts.low_confidence(item.prompt.text, item.match.caption, item.match.score))
             results.append(_summary(path, item))
             bar.advance()
@@ -62,7 +67,7 @@ def generate(
     )
 
 
-def _jobs(texts: list[str], file: str | None, seconds: float | None) -> list[Job]:
+def _jobs(texts: list[str], pictures: list[Path], file: str | None, seconds: float | None) -> list[Job]:
     import sys
     from dataclasses import replace
 
@@ -70,12 +75,14 @@ def _jobs(texts: list[str], file: str | None, seconds: float | None) -> list[Job
     from mclip.runtime.prompts import MAX_PROMPT_BYTES, Job, read_prompts
     from mclip.runtime.tasks import Prompt
 
-    if bool(texts) == (file is not None):
+    given = bool(texts or pictures)
+    if given == (file is not None):
         raise UsageError(
-            "give prompts or --file, not both" if texts else "nothing to generate", 'mclip generate "a person waves"'
+            "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
     if file is None:
-        return [Job(Prompt(text, seconds)) for text in texts]
+        asked = [*(Prompt(text, seconds) for text in texts), *(Prompt("", seconds, path) for path in pictures)]
+        return [Job(prompt) for prompt in asked]
     if file == "-":
         content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     else:
@@ -98,6 +105,8 @@ def _summary(path: Path, item: Generated) -> dict[str, Any]:
         "frames": len(item.motion),
         "fps": item.motion.fps,
     }
+    if item.prompt.picture:
+        summary["image"] = str(item.prompt.picture)
     if item.match:
         summary |= {"confidence": round(item.match.score, 4), "nearest": item.match.caption}
     return summary

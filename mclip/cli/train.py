@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mclip.cli.options import ClipWeights, Unverified
+
 MAX_THREADS = 1024
 
 
@@ -24,6 +26,8 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, max=MAX_THREADS, help="Processor threads. [default: one per core]")
     ] = None,
+    clip_weights: ClipWeights = None,
+    unverified: Unverified = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a model from a store and a recipe.
@@ -44,10 +48,12 @@ def train(
     with need("train"):
         import torch
 
+        from mclip.nn.teachers import Weights
         from mclip.train.loop import train as run_training
     if threads is not None:
         torch.set_num_threads(threads)
-    report = run_training(settings, out or Path("runs") / settings.name, stop_at=steps)
+    weights = Weights(clip_weights, unverified)
+    report = run_training(settings, out or Path("runs") / settings.name, stop_at=steps, weights=weights)
     console.emit(
         {"run": str(report.run), "steps": report.steps, "seconds": report.seconds, "metrics": report.metrics},
         as_json=as_json,

@@ -37,7 +37,8 @@ Datasets that MAY be missing
     categories/offsets (C+1,) int64     caption c is of the action categories offsets[c] to offsets[c+1] (exclusive),
     categories/label   (R,)   int32     which are indices into labels; there may be none, or several (BABEL's act_cat);
                                         missing: each caption's label is its only category
-    embeddings/<text space>  (K, W) float32   unit-length embeddings of texts
+    embeddings/<text space>  (K, W) float32   embeddings of texts, as long as the text space makes them
+    image_embeddings/<text space>  (P, W) float32   those of the images
     frames/data              (bytes,) uint8   images, one after another, each a WebP file
     frames/offsets           (P+1,)   int64   image p is bytes offsets[p] to offsets[p+1]
     frames/motion, frames/frame  (P,) int32   the motion, and the frame of it, that an image shows
@@ -144,6 +145,7 @@ class MotionStore:
     skipped: tuple[tuple[str, str, str], ...] = ()  # path, sha256, reason
     source_fps: NDArray[np.float64] | None = None
     embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    image_embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     frames: Frames | None = None
     body: str = ""
     renderer: str = ""
@@ -242,23 +244,26 @@ def write_store(
             yield StoreWriter(file, frames)
 
 
-def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32]) -> None:
-    """Keep the unit-length embeddings (K, W) of a store's texts in it, in place of older ones of that text space.
+def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *, images: bool = False) -> None:
+    """Keep the embeddings (K, W) of a store's texts in it, or those (P, W) of its images, in place of older ones.
 
-    Raises DataError when they do not fit the texts or are not of unit length.
+    Raises DataError when they do not fit the texts or images, or are no directions.
     """
     if not space or not set(space) <= SPACE_CHARACTERS:
         raise DataError(f"{space!r} is no name for a text space", "use letters, digits, '-' and '_'")
     store = read_store(path, mmap=True)
-    if embeddings.ndim != 2 or len(embeddings) != len(store.texts):
-        raise DataError(f"{path}: has {len(store.texts)} texts, the embeddings have shape {embeddings.shape}")
-    if not np.allclose(np.linalg.norm(embeddings.astype(np.float64), axis=1), 1.0, atol=1e-3):
-        raise DataError(f"{path}: embeddings of {space} are not of unit length")
+    wanted = len(store.frames or ()) if images else len(store.texts)
+    if embeddings.ndim != 2 or len(embeddings) != wanted:
+        what = "images" if images else "texts"
+        raise DataError(f"{path}: has {wanted} {what}, the embeddings have shape {embeddings.shape}")
+    length = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    if not (np.isfinite(length) & (length > 1e-6)).all():
+        raise DataError(f"{path}: embeddings of {space} are zero or not finite")
     del store
     with atomic_path(path) as temporary:
         shutil.copyfile(path, temporary)
         with h5py.File(temporary, "r+") as file:
-            name = f"embeddings/{space}"
+            name = f"{'image_' if images else ''}embeddings/{space}"
             if name in file:
                 del file[name]
             _create(file, name, embeddings.shape, np.float32)[...] = embeddings
@@ -298,7 +303,8 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
                 zip(*(reader.strings(f"skipped/{name}", None) for name in ("path", "sha256", "reason")), strict=True)
             ),
             source_fps=reader.optional("source_fps", np.float64, count),
-            embeddings=reader.embeddings(len(texts)),
+            embeddings=reader.embeddings("embeddings", len(texts)),
+            image_embeddings=reader.embeddings("image_embeddings", None),
             frames=reader.frames(count),
             body=reader.text("body"),
             renderer=reader.text("renderer"),
@@ -327,6 +333,9 @@ def _check(store: MotionStore) -> None:
     whole = rises and captions.category_offsets[-1] == len(captions.category)
     if not whole or (captions.category < 0).any() or (captions.category >= labels).any():
         raise DataError(f"{path}: 'categories' points outside the store")
+    for space, embeddings in store.image_embeddings.items():
+        if len(embeddings) != len(store.frames or ()):
+            raise DataError(f"{path}: 'image_embeddings/{space}' does not fit the images")
     lengths = np.diff(store.offsets)[captions.motion]
     if (captions.start < 0).any() or (captions.stop <= captions.start).any() or (captions.stop > lengths).any():
         raise DataError(f"{path}: a caption's frames lie outside its motion")
@@ -422,14 +431,14 @@ class _Reader:
             raise DataError(f"{self._path}: 'split' holds numbers that are no split")
         return tuple(SPLITS[number] for number in numbers)
 
-    def embeddings(self, texts: int) -> dict[str, NDArray[np.float32]]:
-        """All text spaces' embeddings."""
-        group = self._member("embeddings")
+    def embeddings(self, name: str, rows: int | None) -> dict[str, NDArray[np.float32]]:
+        """All text spaces' embeddings of one kind; None stands for any number of rows."""
+        group = self._member(name)
         if group is None:
             return {}
         if not isinstance(group, h5py.Group):
-            raise DataError(f"{self._path}: 'embeddings' is not a group")
-        return {space: self.array(f"embeddings/{space}", np.float32, texts, None) for space in group}
+            raise DataError(f"{self._path}: '{name}' is not a group")
+        return {space: self.array(f"{name}/{space}", np.float32, rows, None) for space in group}
 
     def frames(self, motions: int) -> Frames | None:
         """The images' index, or None without images."""

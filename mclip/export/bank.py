@@ -14,7 +14,7 @@ from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.recipe import DataConfig
-from mclip.runtime.prior import Bank
+from mclip.runtime.prior import Bank, unit
 from mclip.runtime.representation import Representation, representation
 
 # Entries in all, and of one label; more of a common action adds nothing new.
@@ -27,7 +27,7 @@ _BATCH = 64
 Encode = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
 """features (B, T, 25, 6), mask (B, T) -> latents (B, D)"""
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""texts -> unit embeddings (N, D)"""
+"""texts -> embeddings (N, D)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def build_bank(
         names=tuple(_name(store, candidate) for _, candidate, _ in chosen),
         label=np.array([labels.index(label) for label, _, _ in chosen], np.int32),
         labels=tuple(labels),
-        captions=embed(texts),
+        captions=unit(embed(texts)),
         texts=texts,
         offsets=np.cumsum([0, *map(len, of_label)]).astype(np.int32),
         ids=np.array([place_of[row] for captions in of_label for row in captions], np.int32),
@@ -118,8 +118,8 @@ def _rank(
     latents = np.concatenate(
         [_encode(store, candidates[at : at + _BATCH], window, kind, encode) for at in range(0, len(candidates), _BATCH)]
     )
-    unit = latents / np.maximum(np.linalg.norm(latents, axis=1, keepdims=True), 1e-8)
-    typical = unit @ unit.mean(axis=0)  # (n,) mean cosine with all of the label
+    directions = unit(latents)
+    typical = directions @ directions.mean(axis=0)  # (n,) mean cosine with all of the label
     order = np.argsort(-typical, kind="stable")[:limit]
     return [(candidates[row], latents[row]) for row in order.tolist()]
 

@@ -1,4 +1,4 @@
-"""The three graphs of a pack, out of torch."""
+"""The graphs of a pack, out of torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mclip.nn.model import MotionClip
+from mclip.nn.teachers import Teacher
 from mclip.pack import TensorSpec
 from mclip.runtime.representation import COLUMNS, ROWS
 
@@ -24,28 +26,47 @@ OPSET = 18
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A module of two inputs, something and its mask, with what names them.
+    """A module of one input, or of two, something and its mask, with what names them.
 
     file: without suffix; inputs, output: as in the manifest
     sample: draws the first input for a mask (B, L), true where there is something
+    longest: largest L it can take, None for any
+    scale: how long its results are, in units of the others'
     """
 
     file: str
     module: nn.Module
-    inputs: tuple[TensorSpec, TensorSpec]
+    inputs: tuple[TensorSpec, ...]
     output: TensorSpec
     sample: Callable[[np.random.Generator, NDArray[np.bool_]], NDArray[np.generic]]
+    longest: int | None = None
+    scale: float = 1.0
 
     def draw(self, batch: int, length: int, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
         """Random inputs; the first row is full, the others are shorter."""
+        length = min(length, self.longest or length)
         mask = np.arange(length)[None] < np.maximum(1, length - 3 * np.arange(batch))[:, None]  # (B, L)
-        return self.sample(random, mask), mask.astype(self.inputs[1].dtype)
+        return (self.sample(random, mask), *(mask.astype(spec.dtype) for spec in self.inputs[1:]))
 
 
-def exportables(model: MotionClip, text_module: nn.Module | None, vocabulary: int) -> list[Exportable]:
-    """The graphs of a pack: text encoder if there is one, motion encoder, motion decoder.
+class _Unit(nn.Module):
+    """What a module gives, at unit length."""
 
-    vocabulary: number of token ids
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.normalize(self.module(*inputs), dim=-1)
+
+
+def exportables(
+    model: MotionClip, teacher: Teacher | None, vocabulary: int, *, image_tower: bool = False
+) -> list[Exportable]:
+    """The graphs of a pack: text encoder if there is a teacher, motion encoder, motion decoder and, if wanted, image
+    encoder.
+
+    vocabulary: number of token ids. Embeddings have unit length if latents do.
     """
     width = model.config.latent
     frames = TensorSpec(name="mask", dtype="bool", axes=("batch", "frames"))
@@ -67,21 +88,43 @@ def exportables(model: MotionClip, text_module: nn.Module | None, vocabulary: in
         Exportable("motion_encoder", model.encoder, (motion, frames), latent, features),
         Exportable("motion_decoder", model.decoder, (latent, frames), motion, latents),
     ]
-    if text_module is None:
+    if teacher is None:
         return motions
-    return [
+    size = teacher.image_size
+    shorten = model.config.normalize and teacher.norm != 1.0
+    scale = 1.0 if shorten else teacher.norm
+
+    def pixels(random: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.generic]:
+        return random.integers(0, 256, (len(mask), size, size, 3), dtype=np.uint8)
+
+    graphs = [
         Exportable(
             "text_encoder",
-            text_module,
+            _Unit(teacher.module) if shorten else teacher.module,
             (
                 TensorSpec(name="ids", dtype="int64", axes=("batch", "tokens")),
                 TensorSpec(name="mask", dtype="int64", axes=("batch", "tokens")),
             ),
             TensorSpec(name="text_embedding", dtype="float32", axes=("batch", width)),
             ids,
+            longest=teacher.max_tokens,
+            scale=scale,
         ),
         *motions,
     ]
+    if image_tower and teacher.image_module is not None:
+        graphs.append(
+            Exportable(
+                "image_encoder",
+                _Unit(teacher.image_module) if shorten else teacher.image_module,
+                (TensorSpec(name="pixels", dtype="uint8", axes=("batch", size, size, 3)),),
+                TensorSpec(name="image_embedding", dtype="float32", axes=("batch", width)),
+                pixels,
+                longest=1,
+                scale=scale,
+            )
+        )
+    return graphs
 
 
 def to_onnx(item: Exportable) -> onnx.ModelProto:

@@ -53,13 +53,16 @@ MAX_EXPORTED = 1e-4
 # The same with reduced weights: above it the reduction has broken the graph. Features and latents are of order one.
 MAX_STORED = {"fp32": MAX_EXPORTED, "fp16": 0.02, "stored int8": 0.1, "int8": 0.5}
 # Below this cosine between a prompt and the nearest caption, the two rarely mean the same.
-CONFIDENT = {"minilm-l6": 0.5}
+CONFIDENT = {"minilm-l6": 0.5, "clip-vit-b32": 0.8}
 
-_MOTION_WEIGHTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+_WEIGHTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda model: model,
     "fp16": to_fp16,
+    "stored int8": to_stored_int8,
     "int8": to_int8,
 }
+# How the teacher's towers are stored: they run once a prompt, so that exact arithmetic costs little.
+_TOWER_WEIGHTS = {"fp32": "fp32", "fp16": "fp16", "int8": "stored int8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,8 @@ def export_pack(
     texts: Texts,
     store: MotionStore | None = None,
     precision: str = "fp16",
+    text_precision: str = "int8",
+    image_tower: bool = False,
     record: Mapping[str, Any] | None = None,
     name: str | None = None,
     force: bool = False,
@@ -92,14 +97,20 @@ def export_pack(
 
     teacher: embeds the pack's texts; without one the pack has the two motion graphs alone.
     store: its training motions become the prior; without one, text embeddings are decoded as they are.
-    precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS; the text encoder's are always int8 with
-        fp32 arithmetic (mclip.export.precision).
+    precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS.
+    text_precision: of the teacher's; int8 is then with fp32 arithmetic (mclip.export.precision).
+    image_tower: whether pictures can be given to the pack.
     record: what the manifest says of the training; by default the whole recipe.
     Raises PackError when a graph differs from torch by more than it may; DataError when latents and texts differ in
     width; UsageError when `out` is there and is no pack or `force` is false, or for a store without a teacher.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
+    for wanted in (precision, text_precision):
+        if wanted not in PRECISIONS:
+            raise UsageError(f"there is no precision {wanted!r}", f"choose one of {', '.join(PRECISIONS)}")
+    if image_tower and teacher is None:
+        raise UsageError("--image-tower: a pack without text has no image tower either", "leave --without-text out")
+    if image_tower and teacher is not None and teacher.image_module is None:
+        raise UsageError(f"--image-tower: the text space {teacher.name} has no image tower", "clip-vit-b32 has one")
     if name is not None and not is_plain(name):
         raise UsageError(f"--name {name}: is no name for a pack", "use letters, digits, '.', '-' and '_'")
     if teacher is None and store is not None:
@@ -109,13 +120,12 @@ def export_pack(
             f"the latents are {model.config.latent} wide, the embeddings of {teacher.name} {teacher.width}",
             "--without-text makes a pack of the motion graphs alone",
         )
-    text, vocabulary = None, 0
-    if teacher is not None:
-        text, vocabulary = teacher.module, Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size()
+    vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size() if teacher is not None else 0
     with _new_directory(out, force) as folder:
         graphs: dict[str, GraphSpec] = {}
-        for item in exportables(model, text, vocabulary):
-            graphs[item.file] = _write_graph(item, folder, "stored int8" if item.file == "text_encoder" else precision)
+        for item in exportables(model, teacher, vocabulary, image_tower=image_tower):
+            tower = item.file in ("text_encoder", "image_encoder")
+            graphs[item.file] = _write_graph(item, folder, _TOWER_WEIGHTS[text_precision] if tower else precision)
         if teacher is not None:
             write_text(folder / "tokenizer.json", teacher.tokenizer_json)
         write_text(folder / "CARD.md", texts.card)
@@ -170,6 +180,8 @@ def _manifest(
         recipe=record or recipe_to_dict(recipe),
         data=_sources(store, recipe) if store else {},
         license=texts.license_line,
+        text_cleaning=teacher.cleaning if teacher is not None else "none",
+        unverified=teacher.unverified if teacher is not None else "",
     )
 
 
@@ -182,11 +194,12 @@ def _sources(store: MotionStore, recipe: Recipe) -> dict[str, int]:
 def _write_graph(item: Exportable, folder: Path, weights: str) -> GraphSpec:
     """Export, reduce, compare with torch, write."""
     full = to_onnx(item)
-    reduce = to_stored_int8 if weights == "stored int8" else _MOTION_WEIGHTS[weights]
-    content = reduce(full).SerializeToString()
+    content = _WEIGHTS[weights](full).SerializeToString()
     exported = _difference(item, full.SerializeToString())
     stored = _difference(item, content)
-    for difference, limit, what in ((exported, MAX_EXPORTED, "fp32"), (stored, MAX_STORED[weights], weights)):
+    # Rounding in fp32 depends on the layers' inner values; what reduced weights do grows with the results.
+    limits = (MAX_EXPORTED, MAX_STORED[weights] * (1.0 if weights == "fp32" else item.scale))
+    for difference, limit, what in ((exported, limits[0], "fp32"), (stored, limits[1], weights)):
         if not difference <= limit:
             raise PackError(
                 f"{item.file}.onnx with {what} weights differs from torch by {difference:.2g}, more than {limit:g}",

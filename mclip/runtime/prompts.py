@@ -67,7 +67,8 @@ def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[P
             taken.add(str(job.path).casefold())
     planned = []
     for job in jobs:
-        path = job.path or _free_name(job.prompt.text, taken)
+        picture = job.prompt.picture
+        path = job.path or _free_name(picture.stem if picture else job.prompt.text, taken)
         planned.append((job.prompt, base / path))
     return planned
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,14 @@ _GROUNDED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a motion should show, and for how long; None is as long as the pack knows, see `generate`."""
+    """What a motion should show, and for how long; None is as long as the pack knows, see `generate`.
+
+    picture: what it should show, as a file, instead of a text
+    """
 
     text: str
     seconds: float | None = None
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +41,53 @@ class Generated:
     match: Match | None
 
 
-def generate(engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = None) -> Iterator[Generated]:
-    """Motions for texts, in their order, as they are made.
+def generate(
+    engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = None, truncate: bool = False
+) -> Iterator[Generated]:
+    """Motions for texts and pictures, in their order, as they are made.
 
     Each begins at the origin, faces -Y, stands on the ground, and says in `origin` how it was made. Without `seconds` a
     motion is as long as the pack's default, or as the training motion it comes from where that is shorter.
     fps: frames per second of the results, resampled from the pack's.
+    truncate: read what the pack can of overlong texts.
     Raises UsageError, before anything is made, for empty or overlong texts, lengths the pack was not trained for, and
-    absurd frame rates.
+    absurd frame rates; DataError for what is no picture, PackError for pictures a pack cannot read.
     """
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
     frames = [frames_of(engine, prompt.seconds) for prompt in prompts]
-    tokens = engine.tokenize([prompt.text for prompt in prompts])
-    return _generate(engine, prompts, frames, tokens, fps)
+    tokens = iter(engine.tokenize([prompt.text for prompt in prompts if prompt.picture is None], truncate=truncate))
+    inputs = [_pixels(engine, prompt.picture) if prompt.picture else next(tokens) for prompt in prompts]
+    return _generate(engine, prompts, frames, inputs, fps)
+
+
+def _pixels(engine: Engine, picture: Path) -> NDArray[np.uint8]:
+    size = engine.image_size
+    from mclip.runtime.pictures import read_picture  # PIL, which texts do not need
+
+    return read_picture(picture, size)
+
+
+def _embed(engine: Engine, inputs: Sequence[list[int] | NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Embeddings (B, D) of token ids and pixels."""
+    result = np.empty((len(inputs), engine.manifest.latent), np.float32)
+    texts = [row for row, item in enumerate(inputs) if isinstance(item, list)]
+    result[texts] = engine.encode_tokens([item for item in inputs if isinstance(item, list)])
+    if pixels := [item for item in inputs if not isinstance(item, list)]:
+        result[[row for row in range(len(inputs)) if row not in texts]] = engine.encode_images(np.stack(pixels))
+    return result
 
 
 def _generate(
-    engine: Engine, prompts: Sequence[Prompt], frames: list[int | None], tokens: list[list[int]], fps: float | None
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    frames: list[int | None],
+    inputs: Sequence[list[int] | NDArray[np.uint8]],
+    fps: float | None,
 ) -> Iterator[Generated]:
     for start in range(0, len(prompts), CHUNK):
         chunk = slice(start, start + CHUNK)
-        embeddings = engine.encode_tokens(tokens[chunk])
+        embeddings = _embed(engine, inputs[chunk])
         texts = [prompt.text for prompt in prompts[chunk]]
         matches: Sequence[Match | None] = [None] * len(texts)
         if engine.prior:
@@ -115,7 +145,7 @@ def to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -
 def _origin(engine: Engine, prompt: Prompt, match: Match | None) -> dict[str, object]:
     origin: dict[str, object] = {
         "command": "generate",
-        "prompt": prompt.text,
+        "prompt": prompt.picture.name if prompt.picture else prompt.text,
         "pack": engine.manifest.name,
         "pack_sha256": engine.pack.digest,
     }

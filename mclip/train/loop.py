@@ -15,15 +15,16 @@ from torch import Tensor
 
 from mclip import console
 from mclip.data.dataset import Batch, WindowSampler
-from mclip.data.store import MotionStore, read_store, write_embeddings
+from mclip.data.store import read_store
 from mclip.errors import MclipError, RecipeError, UsageError
 from mclip.files import write_text
 from mclip.nn import losses
 from mclip.nn.model import MotionClip
 from mclip.nn.rotations import joint_positions
-from mclip.nn.teachers import load_teacher
+from mclip.nn.teachers import PUBLISHED, Weights
 from mclip.recipe import Recipe, recipe_to_dict
 from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
+from mclip.train.embeddings import text_embeddings
 
 _LOG_EVERY = 50
 # The curve's loss is a mean over the interval; each of these columns is one unweighted term of it.
@@ -44,15 +45,16 @@ class Report:
     metrics: dict[str, float]
 
 
-def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
+def train(recipe: Recipe, run: Path, *, stop_at: int | None = None, weights: Weights = PUBLISHED) -> Report:
     """Train a recipe into a run directory, going on from its newest checkpoint if it has one.
 
     stop_at: stop (with a checkpoint) at this step rather than at the recipe's last.
+    weights: of the teacher, asked for embeddings that the store does not hold yet.
     Raises UsageError when the run directory belongs to another recipe, DivergedError when the loss is lost.
     """
     checkpoint = _check_run(run, recipe)
     store = read_store(Path(recipe.data.store))
-    sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe), seed=recipe.seed)
+    sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe, weights), seed=recipe.seed)
     torch.manual_seed(recipe.seed)
     model = _initial_model(recipe).train()
     optimizer = torch.optim.AdamW(
@@ -88,28 +90,6 @@ def _initial_model(recipe: Recipe) -> MotionClip:
             raise RecipeError(f"optim.init: {recipe.optim.init} has another model", "copy its [model] table")
         model.load_state_dict(source.state_dict())
     return model
-
-
-def text_embeddings(store: MotionStore, recipe: Recipe) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """The teacher's embeddings (K, W) of the store's texts, cached in the store's file."""
-    cached = store.embeddings.get(recipe.text_space)
-    if cached is not None:
-        _check_width(recipe, cached.shape[1])
-        return cached
-    teacher = load_teacher(recipe.text_space)
-    _check_width(recipe, teacher.width)
-    console.err(f"embedding {len(store.texts)} captions with {recipe.text_space}")
-    embeddings = teacher.embed(store.texts)
-    write_embeddings(Path(recipe.data.store), recipe.text_space, embeddings)
-    return embeddings
-
-
-def _check_width(recipe: Recipe, width: int) -> None:
-    if width != recipe.model.latent:
-        raise RecipeError(
-            f"model.latent is {recipe.model.latent}, the text space {recipe.text_space} is {width} wide",
-            f"set model.latent = {width}",
-        )
 
 
 def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:

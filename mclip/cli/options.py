@@ -1,0 +1,16 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ClipWeights = Annotated[
+    Path | None,
+    typer.Option("--clip-weights", help="CLIP's ViT-B-32.pt. [default: MCLIP_CLIP_WEIGHTS, else downloaded]"),
+]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Take other weights of CLIP's shape than the published ones.")
+]

@@ -1,0 +1,130 @@
+"""The teacher's embeddings of a store's texts and images: made once, kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mclip import console
+from mclip.data.store import Frames, MotionStore, write_embeddings
+from mclip.errors import DataError, RecipeError
+from mclip.files import cannot_write
+from mclip.nn.teachers import PUBLISHED, Teacher, Weights, load_teacher
+from mclip.recipe import Recipe
+
+# Images decoded at once; after as many, an interrupted run goes on.
+_BATCH = 256
+
+
+def text_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLISHED) -> NDArray[np.float32]:
+    """The teacher's embeddings (K, W) of the store's texts, cached in the store's file.
+
+    They have unit length if the recipe's latents do, and are as the text space makes them if not.
+    Raises AssetError without the teacher's weights, RecipeError when the model is not as wide.
+    """
+
+    def embed(teacher: Teacher) -> NDArray[np.float32]:
+        console.err(f"embedding {len(store.texts)} captions with {recipe.text_space}")
+        embeddings = teacher.embed(store.texts)
+        write_embeddings(store.file, teacher.key, embeddings)
+        return embeddings
+
+    return _kept_or(embed, store.embeddings, recipe, weights)
+
+
+def image_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLISHED) -> NDArray[np.float32]:
+    """The teacher's embeddings (P, W) of the store's images, cached in the store's file.
+
+    Row p is of frame `store.frames.frame[p]` of motion `store.frames.motion[p]`. As long as those of texts. What an
+    interrupted run has made is gone on from.
+    Raises as `text_embeddings`, RecipeError for a text space without images, DataError for a store without.
+    """
+    frames = store.frames
+    if frames is None or not len(frames):
+        raise DataError(f"{store.file}: holds no images", "make it again with: mclip preprocess DIR --frames")
+
+    def embed(teacher: Teacher) -> NDArray[np.float32]:
+        if teacher.image_module is None:
+            raise RecipeError(f"text_space: {recipe.text_space} has no image tower", "clip-vit-b32 has one")
+        console.err(f"embedding {len(frames)} images with {recipe.text_space}")
+        return _embed_images(frames, teacher)
+
+    return _kept_or(embed, store.image_embeddings, recipe, weights)
+
+
+def _kept_or(
+    embed: Callable[[Teacher], NDArray[np.float32]],
+    kept: Mapping[str, NDArray[np.float32]],
+    recipe: Recipe,
+    weights: Weights,
+) -> NDArray[np.float32]:
+    """What is kept, else what `embed` makes, as long as the recipe's latents."""
+    # Which weights of the user's own these are is known once they are read.
+    embeddings = None if weights.unverified else kept.get(recipe.text_space)
+    if embeddings is None:
+        teacher = load_teacher(recipe.text_space, weights)
+        _check_width(recipe, teacher.width)
+        embeddings = kept.get(teacher.key)
+        if embeddings is None:
+            embeddings = embed(teacher)
+    _check_width(recipe, embeddings.shape[1])
+    if not recipe.model.normalize:
+        return embeddings
+    result: NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return result
+
+
+def _check_width(recipe: Recipe, width: int) -> None:
+    if width != recipe.model.latent:
+        raise RecipeError(
+            f"model.latent is {recipe.model.latent}, the text space {recipe.text_space} is {width} wide",
+            f"set model.latent = {width}",
+        )
+
+
+def _embed_images(frames: Frames, teacher: Teacher) -> NDArray[np.float32]:
+    """All images' embeddings (P, W), put into the store; on the way they wait in a file beside it."""
+    part = frames.store.with_name(f".{frames.store.name}-{teacher.key}-{_identity(frames)}.part")
+    row = 4 * teacher.width
+    try:
+        done = part.stat().st_size // row if part.exists() else 0
+        with part.open("r+b" if done else "wb") as file:
+            file.truncate(done * row)
+            file.seek(0, io.SEEK_END)
+            with console.progress("images", len(frames), done) as bar:
+                for start in range(done, len(frames), _BATCH):
+                    indices = range(start, min(start + _BATCH, len(frames)))
+                    contents = zip(indices, frames.read(indices), strict=True)
+                    images = [_decode(content, frames, index) for index, content in contents]
+                    file.write(teacher.embed_images(np.stack(images)).tobytes())
+                    file.flush()
+                    bar.advance(len(indices))
+        embeddings = np.fromfile(part, np.float32).reshape(len(frames), teacher.width)
+        write_embeddings(frames.store, teacher.key, embeddings, images=True)
+        part.unlink()
+    except OSError as error:
+        raise cannot_write(part, error) from None
+    return embeddings
+
+
+def _identity(frames: Frames) -> str:
+    """Which images these are; a store made anew may have others."""
+    digest = hashlib.sha256()
+    for array in (frames.offsets, frames.motion, frames.frame):
+        digest.update(array.tobytes())
+    for start in range(0, len(frames), _BATCH):
+        digest.update(b"".join(frames.read(range(start, min(start + _BATCH, len(frames))))))
+    return digest.hexdigest()[:12]
+
+
+def _decode(content: bytes, frames: Frames, index: int) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content), formats=("WEBP",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{frames.store}: image {index} is damaged ({error})") from None
