@@ -23,7 +23,8 @@ from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict
 from mclip.runtime.representation import mirror_features, motion_to_features
 from mclip.train.checkpoint import latest_checkpoint, load_model
-from mclip.train.loop import learning_rate, objective, train
+from mclip.train.loop import learning_rate, train
+from mclip.train.objective import Objective
 
 ACTIONS = {"wave left/calm": (16, 1.0), "wave left/fast": (16, 3.0), "wave right/calm": (17, 1.0), "nod": (15, 2.0)}
 
@@ -241,7 +242,8 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
     torch.manual_seed(0)
     model = MotionClip(settings.model)
     batch = sampler(store, store_path).batch(0, 8, 8)
-    total, terms = objective(model, batch, settings)
+    objective = Objective(settings.loss)
+    total, terms = objective(model, batch)
     total.backward()  # type: ignore[no-untyped-call]
     assert all(
         parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.encoder.layers.parameters()
@@ -249,7 +251,7 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
     assert terms["text_decode"] > 0 and terms["edit"] > 0 and terms["contrast"] > 0
     # Decoding from text trains the decoder alone.
     model.zero_grad()
-    terms = objective(model, batch, settings)[1]
+    terms = objective(model, batch)[1]
     terms["text_decode"].backward()  # type: ignore[no-untyped-call]
     assert not any(parameter.grad.any() for parameter in model.encoder.parameters() if parameter.grad is not None)
 

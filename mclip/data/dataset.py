@@ -45,6 +45,8 @@ class Batch:
     """What one training step needs, as numpy arrays.
 
     features (B, T, 25, 6) float32, mask (B, T) bool, text (B, W) unit embeddings, label (B,) int64.
+    image (B, W) unit embeddings of a picture of each window, where has_image (B,) is true. Without captions or pictures
+    to embed W is zero.
     The first E rows are also used to learn decoding from text. exemplar (E, T, 25, 6) and exemplar_mask (E, T) are the
     exemplars of their labels; other_text (E, W), other (E, T, 25, 6) and other_mask (E, T) an embedding and the
     exemplar of another style of the same action; has_other (E,) is false where the action has one style only.
@@ -54,6 +56,8 @@ class Batch:
     mask: NDArray[np.bool_]
     text: NDArray[np.float32]
     label: NDArray[np.int64]
+    image: NDArray[np.float32]
+    has_image: NDArray[np.bool_]
     exemplar: NDArray[np.float32]
     exemplar_mask: NDArray[np.bool_]
     other_text: NDArray[np.float32]
@@ -191,6 +195,8 @@ class WindowSampler:
             mask=mask,
             text=self.embeddings[text],
             label=labels.astype(np.int64),
+            image=np.zeros((size, 0), np.float32),
+            has_image=np.zeros(size, bool),
             exemplar=np.stack([e[0] for e in exemplars]) if exemplars else empty[0],
             exemplar_mask=np.stack([e[1] for e in exemplars]) if exemplars else empty[1],
             other_text=self.embeddings[other_text],
