@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 REPRESENTATIONS = ("smpl24",)
 TEXT_SPACES = ("minilm-l6",)
 ARCHITECTURES = ("paper", "dct")
+CAPTIONS = ("joined", "category")
 VERTEX_FORMS = ("all", "gram", "sample")
 
 # The weights by what they weigh; their names are those of the terms of the objective.
@@ -68,8 +69,12 @@ class DataConfig:
     anchored: float = 0.0
     """share of windows that begin where their span does, at their own speed and not mirrored, as a bank's do"""
     piece: int = 0
-    """frames of the pieces that motions are cut into, each of them giving one window per epoch as in the original;
+    """frames of the pieces that motions are cut into, each giving one window per epoch (mclip.data.pieces);
     0 draws windows from labelled spans, by the fields above"""
+    captions: str = "joined"
+    """with pieces. joined: a window's captions, with "and" between; category: the name of one of its action classes"""
+    classes: int = 0
+    """with categories, how many of BABEL's classes count: 60 or 120 are the usual tasks; 0 takes all the store has"""
 
     def __post_init__(self) -> None:
         _require(self.representation in REPRESENTATIONS, "data.representation", f"must be one of {REPRESENTATIONS}")
@@ -81,6 +86,8 @@ class DataConfig:
         if self.piece:
             fits = self.window <= self.piece <= MAX_SIZE
             _require(fits, "data.piece", f"must lie between data.window and {MAX_SIZE}")
+            _require(self.captions in CAPTIONS, "data.captions", f"must be one of {CAPTIONS}")
+            _require(0 <= self.classes <= MAX_SIZE, "data.classes", "must not be negative")
             _require(self.speed == (1, 1) and self.anchored == 0, "data.piece", "allows no data.speed or data.anchored")
 
 
@@ -234,6 +241,7 @@ class Recipe:
         _require(self.text_space in TEXT_SPACES, "text_space", f"must be one of {TEXT_SPACES}")
         _require(0 <= self.seed < 2**32, "seed", "must lie in [0, 2^32)")
         _require(self.data.piece > 0 or self.optim.epochs == 0, "optim.epochs", "needs data.piece")
+        _require(self.data.piece == 0 or self.optim.text_batch == 0, "optim.text_batch", "must be 0 with data.piece")
 
 
 def load_recipe(path: Path) -> Recipe:

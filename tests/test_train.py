@@ -257,8 +257,8 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
 
 
 def test_the_learning_rate_warms_up_and_decays_to_a_tenth(store_path: Path) -> None:
-    settings = recipe(store_path, steps=100, warmup=10, lr=1.0)
-    rates = [learning_rate(settings, step) for step in range(100)]
+    settings = recipe(store_path, warmup=10, lr=1.0).optim
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == max(rates)
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

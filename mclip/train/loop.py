@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 
 from mclip import console
-from mclip.data.dataset import WindowSampler
-from mclip.data.store import read_store
+from mclip.data.dataset import Batch, WindowSampler
+from mclip.data.pieces import PieceSampler
+from mclip.data.store import MotionStore, read_store
 from mclip.errors import MclipError, RecipeError, UsageError
 from mclip.files import write_text
 from mclip.nn.model import MotionClip
-from mclip.recipe import Recipe, recipe_to_dict
+from mclip.recipe import OptimConfig, Recipe, recipe_to_dict
 from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
-from mclip.train.embeddings import text_embeddings
+from mclip.train.embeddings import caption_embeddings, image_embeddings, text_embeddings
 from mclip.train.objective import Objective
 
 _LOG_EVERY = 50
@@ -47,7 +48,8 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
     """
     checkpoint = _check_run(run, recipe)
     store = read_store(Path(recipe.data.store))
-    sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe), seed=recipe.seed)
+    sampler = _sampler(store, recipe, run)
+    steps = _steps(recipe, sampler)
     torch.manual_seed(recipe.seed)
     model = _initial_model(recipe).train()
     optimizer = torch.optim.AdamW(
@@ -55,13 +57,18 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
     )
     first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
     write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
-    last = min(recipe.optim.steps, stop_at or recipe.optim.steps)
+    last = min(steps, stop_at or steps)
     objective = Objective(recipe.loss)
     curves = _Curves(run / "curves.csv", first, objective.terms)
     started = time.monotonic()
     with console.progress(f"train {recipe.name}", last, first) as progress:
         for step in range(first, last):
-            terms = _step(model, optimizer, objective, recipe, sampler, step)
+            # Dropout is a function of seed and step too: a resumed run is the run that would have been.
+            torch.manual_seed((recipe.seed << 32) + step)
+            batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
+            terms = _step(
+                model, optimizer, objective, batch, learning_rate(recipe.optim, step, steps), recipe.optim.clip
+            )
             if not math.isfinite(terms["total"]):
                 raise DivergedError(
                     f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
@@ -86,12 +93,40 @@ def _initial_model(recipe: Recipe) -> MotionClip:
     return model
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to the final share."""
+def _sampler(store: MotionStore, recipe: Recipe, run: Path) -> WindowSampler | PieceSampler:
+    """What draws the batches. A tower of the teacher whose losses have no weight is not asked for anything."""
+    images = image_embeddings(store, recipe) if recipe.loss.needs_images else None
+    if not recipe.data.piece:
+        texts = text_embeddings(store, recipe) if recipe.loss.needs_text else None
+        return WindowSampler(store, recipe.data, texts, images, seed=recipe.seed)
+    sampler = PieceSampler(store, recipe.data, seed=recipe.seed)
+    # Joined captions are not the store's texts, and can be many: once per run.
+    captions = (
+        caption_embeddings(sampler.texts, recipe, run / ".captions.safetensors") if recipe.loss.needs_text else None
+    )
+    sampler.align(captions, images)
+    return sampler
+
+
+def _steps(recipe: Recipe, sampler: WindowSampler | PieceSampler) -> int:
+    """How long to train; the store says how many steps an epoch has."""
     optim = recipe.optim
+    if not optim.epochs or not isinstance(sampler, PieceSampler):
+        return optim.steps
+    steps = -(-optim.epochs * len(sampler) // optim.batch)
+    if optim.warmup > steps:
+        raise RecipeError(
+            f"optim.warmup is {optim.warmup}, but optim.epochs make {steps} steps", "set a shorter warmup"
+        )
+    console.err(f"{optim.epochs} epochs of {len(sampler)} pieces: {steps} steps")
+    return steps
+
+
+def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to the final share at the last of `steps`."""
     if step < optim.warmup:
         return optim.lr * (step + 1) / optim.warmup
-    done = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
+    done = (step - optim.warmup) / max(1, steps - optim.warmup)
     return optim.lr * (optim.final + (1 - optim.final) / 2 * (1 + math.cos(math.pi * done)))
 
 
@@ -99,20 +134,17 @@ def _step(
     model: MotionClip,
     optimizer: torch.optim.Optimizer,
     objective: Objective,
-    recipe: Recipe,
-    sampler: WindowSampler,
-    step: int,
+    batch: Batch,
+    rate: float,
+    clip: float,
 ) -> dict[str, float]:
-    # Dropout is a function of seed and step too: a resumed run is the run that would have been.
-    torch.manual_seed((recipe.seed << 32) + step)
-    batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, step)
+        group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     total, terms = objective(model, batch)
     total.backward()  # type: ignore[no-untyped-call]
-    if recipe.optim.clip > 0:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
+    if clip > 0:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     return {"total": total.item(), **{name: value.item() for name, value in terms.items()}}
 
