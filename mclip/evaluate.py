@@ -21,8 +21,8 @@ from mclip.console import progress
 from mclip.data.dataset import STYLE_SEPARATOR, Span, gather, spans_of
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
-from mclip.geometry import rot6d_to_matrix
 from mclip.runtime.engine import Engine
+from mclip.runtime.representation import Representation
 from mclip.skeleton.smpl import forward_kinematics
 
 TOTAL = "total"
@@ -125,9 +125,13 @@ def _reconstruct(
     with progress("evaluate", len(starts)) as bar:
         for at in range(0, len(starts), _BATCH):
             start, stop = starts[at : at + _BATCH], stops[at : at + _BATCH]
-            features, mask = gather(store, start, stop, engine.manifest.frames.default, np.ones(len(start)))
+            features, mask = gather(
+                store, start, stop, engine.manifest.frames.default, np.ones(len(start)), engine.kind
+            )
             latent = engine.encode_motion(features, mask)
-            made, real = _joints(engine.decode(latent, mask)), _joints(features)  # (B, T, 24, 3)
+            made, real = (
+                _joints(each, engine.kind) for each in (engine.decode(latent, mask), features)
+            )  # (B, T, 24, 3)
             moved = made - made[:, :, :1] + real[:, :, :1]
             latents.append(latent)
             root += [_millimetres(moved[row, mask[row]], real[row, mask[row]]) for row in range(len(mask))]
@@ -136,8 +140,8 @@ def _reconstruct(
     return np.concatenate(latents), np.array(root), np.array(absolute)
 
 
-def _joints(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    _, joints = forward_kinematics(rot6d_to_matrix(features[..., :24, :]), features[..., 24, :3])
+def _joints(features: NDArray[np.float32], kind: Representation) -> NDArray[np.float32]:
+    _, joints = forward_kinematics(*kind.decode(features))
     return joints
 
 

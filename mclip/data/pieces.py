@@ -25,7 +25,7 @@ from mclip.data.store import MotionStore
 from mclip.errors import DataError
 from mclip.recipe import DataConfig
 from mclip.runtime.babel import BABEL_CLASSES
-from mclip.runtime.representation import mirror_features
+from mclip.runtime.representation import representation
 
 
 class PieceSampler:
@@ -38,6 +38,7 @@ class PieceSampler:
         """Raises DataError when no piece of the split has a caption, or data.exclude names no source of the store."""
         check_sources(store, config.exclude)
         self.store, self.config, self.seed = store, config, seed
+        self._kind = representation(config.representation)
         starts, self._sets, rows = self._read(split)
         if not starts:
             raise DataError(
@@ -75,8 +76,8 @@ class PieceSampler:
         mirror = random.random(size) < self.config.mirror
         rows = np.array([self._row[swap_left_right(t) if m else t] for t, m in zip(texts, mirror, strict=True)])
         start = self._starts[pieces] + places
-        features, mask = gather(self.store, start, start + length, length, np.ones(size))
-        features[mirror] = mirror_features(features[mirror])
+        features, mask = gather(self.store, start, start + length, length, np.ones(size), self._kind)
+        features[mirror] = self._kind.mirror(features[mirror])
         image, has_image = Pictures.none(size)
         if self._pictures is not None:
             image, has_image = self._pictures.nearest(start, start + length - 1)
