@@ -55,7 +55,14 @@ def caption_embeddings(texts: Sequence[str], recipe: Recipe, cache: Path) -> NDA
 
 def image_embeddings(store: MotionStore, recipe: Recipe) -> NDArray[np.float32]:
     """The teacher's embeddings (P, W) of the store's pictures."""
-    raise NotImplementedError
+    from io import BytesIO
+
+    from PIL import Image
+
+    teacher = load_teacher(recipe.text_space)
+    assert store.frames is not None
+    pictures = [np.asarray(Image.open(BytesIO(content))) for content in store.frames.read(range(len(store.frames)))]
+    return teacher.embed_images(np.stack(pictures))  # type: ignore
 
 
 def _check_width(recipe: Recipe, width: int) -> None:

@@ -66,9 +66,8 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None) -> Report:
             # Dropout is a function of seed and step too: a resumed run is the run that would have been.
             torch.manual_seed((recipe.seed << 32) + step)
             batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
-            terms = _step(
-                model, optimizer, objective, batch, learning_rate(recipe.optim, step, steps), recipe.optim.clip
-            )
+            rate = learning_rate(recipe.optim, step, steps)
+            terms = _step(model, optimizer, objective, batch, rate, recipe.optim.clip)
             if not math.isfinite(terms["total"]):
                 raise DivergedError(
                     f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
@@ -115,9 +114,7 @@ def _steps(recipe: Recipe, sampler: WindowSampler | PieceSampler) -> int:
         return optim.steps
     steps = -(-optim.epochs * len(sampler) // optim.batch)
     if optim.warmup > steps:
-        raise RecipeError(
-            f"optim.warmup is {optim.warmup}, but optim.epochs make {steps} steps", "set a shorter warmup"
-        )
+        raise RecipeError(f"optim.warmup is {optim.warmup}, optim.epochs make only {steps} steps", "set it shorter")
     console.err(f"{optim.epochs} epochs of {len(sampler)} pieces: {steps} steps")
     return steps
 
