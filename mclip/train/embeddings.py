@@ -62,7 +62,7 @@ def image_embeddings(store: MotionStore, recipe: Recipe) -> NDArray[np.float32]:
     teacher = load_teacher(recipe.text_space)
     assert store.frames is not None
     pictures = [np.asarray(Image.open(BytesIO(content))) for content in store.frames.read(range(len(store.frames)))]
-    return teacher.embed_images(np.stack(pictures))  # type: ignore
+    return teacher.embed_images(np.stack(pictures))  # type: ignore[attr-defined, no-any-return]
 
 
 def _check_width(recipe: Recipe, width: int) -> None:
