@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.console import progress
-from mclip.data.dataset import STYLE_SEPARATOR, Span, gather, spans_of
+from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.runtime.engine import Engine
+from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import Representation
 from mclip.skeleton.smpl import forward_kinematics
 

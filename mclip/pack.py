@@ -8,10 +8,10 @@ A pack MUST hold these files, flat in one directory, and each MUST be listed in 
     tokenizer.json       of the `tokenizers` library, without padding and truncation
     LICENSE, CARD.md     what it may be used for, what it was made from, how good it is
 
-A pack without text, made where the text space's weights were not at hand, holds neither text_encoder.onnx nor
-tokenizer.json: motions are encoded and decoded, texts are not. A pack with text
-MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
-embedding itself is decoded. Files the manifest does not list are never opened.
+It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
+embedding itself is decoded. A pack without text, made where the text space's weights were not at hand, holds no
+text_encoder.onnx, tokenizer.json and prior: motions are encoded and decoded, texts are not. Files the manifest does not
+list are never opened.
 
 `manifest.json` is the JSON form of `Manifest` below: every key is required, unknown keys are errors. `format` is raised
 when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with their weights

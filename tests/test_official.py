@@ -281,10 +281,20 @@ def test_a_pack_without_text_says_what_it_lacks(mclip: Run, pack: Pack, tmp_path
     assert "run mclip export again without --without-text; that needs the weights of clip-vit-b32" in err
 
 
-def test_text_needs_the_weights_of_its_space(mclip: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_text_needs_the_weights_of_its_space(
+    mclip: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCLIP_CLIP_WEIGHTS", str(tmp_path / "none.pt"))
     code, _, err = mclip("export", str(checkpoint), "-o", str(tmp_path / "pack"))
     assert code == 5, err
     assert "--without-text" in err
+
+
+def test_a_run_directory_is_none_of_the_originals_whatever_its_name(mclip: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.pt").mkdir()
+    code, _, err = mclip("export", str(tmp_path / "run.pt"), "-o", str(tmp_path / "pack"))
+    assert code == 4
+    assert "give the run directory that mclip train made" in err
 
 
 def test_texts_and_latents_have_one_width(checkpoint: Path, tmp_path: Path) -> None:

@@ -24,14 +24,15 @@ from mclip.recipe import DataConfig, ModelConfig, Recipe, recipe_to_dict
 from mclip.runtime.representation import COLUMNS, LEGACY, ROWS
 
 OPTIONS = "opt.yaml"
-SUFFIX = ".pth.tar"
+# The first is the original's; the others are what people rename it to.
+SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar")
 TEXT_SPACE = "clip-vit-b32"
 # The paper's model takes 0.17 GB; with all of CLIP inside it would be 0.8.
 MAX_CHECKPOINT_BYTES = 2_000_000_000
 # The original's is a kilobyte.
 MAX_OPTIONS_BYTES = 1_000_000
 
-# The original leaves CLIP out of its checkpoints; copies in circulation hold it. It is the text space's, not ours.
+# The original leaves CLIP out of its checkpoints. Where it was left in, it is the text space's business, not ours.
 _CLIP = "clip_model."
 # What the original can be told, and we cannot: with any other value these are not MotionCLIP as published.
 _FIXED: Mapping[str, object] = {
@@ -65,7 +66,7 @@ _DECODER_LAYER = {
 
 def is_official(path: Path) -> bool:
     """Whether a path is meant as an original checkpoint: ours are folders."""
-    return path.name.endswith(SUFFIX) or path.is_file()
+    return path.name.endswith(SUFFIXES) and not path.is_dir()
 
 
 def load_official(path: Path) -> tuple[MotionClip, Recipe]:
