@@ -90,8 +90,9 @@ def test_random_windows_say_what_the_original_says(make: Callable[[CaptionTable]
     table, labels = CaptionTable(), dict[int, list[tuple[int, int, str]]]()
     for motion, length in enumerate(LENGTHS):
         layer, labels[motion] = table.new_layer(), []
-        for _ in range(12):
-            start, stop = sorted(random.choice(length + 1, 2, replace=False).tolist())
+        for _ in range(15):
+            start = int(random.integers(length - 1))
+            stop = min(start + int(random.integers(1, 40)), length)
             word = str(random.choice(WORDS))
             labels[motion].append((start, stop, word))
             table.add(motion, start, stop, word, word, layer=layer)
@@ -99,8 +100,9 @@ def test_random_windows_say_what_the_original_says(make: Callable[[CaptionTable]
     said = set()
     for _ in range(500):
         motion = int(random.integers(len(LENGTHS)))
-        start, stop = sorted(random.choice(LENGTHS[motion] + 1, 2, replace=False).tolist())
+        start = int(random.integers(LENGTHS[motion] - 1))
+        stop = min(start + int(random.integers(1, 60)), LENGTHS[motion])
         text = captions.text(motion, start, stop)
         assert text == _original(labels[motion], LENGTHS[motion], start, stop)
         said.add(text)
-    assert len(said) > 50
+    assert len(said) > 20

@@ -296,6 +296,11 @@ FAILURES: list[tuple[str, int, str]] = [
     ("preprocess motions --size 0", USAGE, "--size"),
     ("preprocess motions --labels absent.csv", 4, "absent.csv"),
     ("preprocess motions --labels note.txt", 4, ".csv or .jsonl"),
+    ("preprocess motions --babel absent", 4, "no such folder"),
+    ("preprocess motions --babel empty", 4, "train.json: no such file"),
+    ("preprocess motions --humanml3d empty", 4, "has no folder texts/"),
+    ("preprocess motions --split babel", USAGE, "needs --babel"),
+    ("preprocess motions --split best", USAGE, "babel, amass, seed"),
     # train
     ("train absent.toml", 3, "no such file"),
     ("train empty", 3, "cannot be read"),

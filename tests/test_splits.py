@@ -13,7 +13,7 @@ from mclip.errors import DataError
 
 
 def _assign(paths: list[str], classes: dict[int, str] | None = None, **changes: object) -> list[str]:
-    options: dict[str, object] = {"given": {}, "val": 0.05, "test": 0.1, "seed": 0} | changes
+    options: dict[str, object] = {"given": {}, "official": {}, "val": 0.05, "test": 0.1, "seed": 0} | changes
     hashes = [path.partition("#")[0] for path in paths]
     return assign_splits(paths, hashes, classes or {}, **options)  # type: ignore[arg-type]
 
@@ -70,7 +70,7 @@ def test_chains_of_copies_and_twins_are_one_recording() -> None:
 def test_one_recording_is_never_in_two_splits(files: list[tuple[str, str]], seed: int) -> None:
     paths, hashes = [path for path, _ in files], [content for _, content in files]
     classes = {number: str(number) for number in range(0, len(files), 2)}
-    splits = assign_splits(paths, hashes, classes, {}, val=0.3, test=0.3, seed=seed)
+    splits = assign_splits(paths, hashes, classes, {}, official={}, val=0.3, test=0.3, seed=seed)
     for number, first in enumerate(recordings(paths, hashes)):
         assert splits[number] == splits[first]
     assert not splits or "train" in splits
@@ -85,3 +85,11 @@ def test_the_user_has_the_last_word() -> None:
     assert _assign(paths, given={1: "test", 2: "val"}) == ["test", "test", "val"]
     with pytest.raises(DataError, match=r"m.glb#b.*into train.*into test"):
         _assign(paths, given={0: "test", 1: "train"})
+
+
+def test_an_official_split_is_kept_and_copies_in_two_are_trained_on_least() -> None:
+    paths = ["a/walk.npz", "a/run.npz", "b/walk_again.npz", "b/other.npz"]
+    hashes = ["1", "2", "1", "4"]
+    official = {0: "train", 1: "train", 2: "test", 3: "train"}
+    split = assign_splits(paths, hashes, {}, {1: "val"}, official=official, val=0.5, test=0.4, seed=0)
+    assert split == ["test", "val", "test", "train"]

@@ -102,6 +102,12 @@ def test_a_store_without_layers_and_categories_has_its_labels_for_them(path: Pat
     assert store.source_fps is None
 
 
+def test_attributes_of_any_length_are_read_as_well(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["camera"] = "von schräg oben"
+    assert read_store(path).camera == "von schräg oben"
+
+
 def test_a_motion_comes_back_with_its_rotations(path: Path) -> None:
     motion = read_store(path).motion(2)
     assert len(motion) == LENGTHS[2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from mclip.data.coverage import Coverage
     from mclip.data.preprocess import Report
 
 # Reasons and paths shown of each kind; --json has them all.
@@ -22,6 +23,12 @@ def preprocess(
     labels: Annotated[
         Path | None,
         typer.Option(help="Captions: CSV or JSONL with path, caption and, if known, start, end, label, split."),
+    ] = None,
+    babel: Annotated[Path | None, typer.Option(metavar="DIR", help="BABEL v1.0: labels for AMASS.")] = None,
+    humanml3d: Annotated[Path | None, typer.Option(metavar="DIR", help="HumanML3D: captions for AMASS.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="babel, amass (by data set) or seed (by chance). [default: the first that there is]"),
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of the store.")] = 30.0,
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
@@ -43,7 +50,7 @@ def preprocess(
 
     Can be interrupted and started again: what was finished is kept.
 
-    Example: mclip preprocess amass/ --labels labels.csv -o motions.h5
+    Example: mclip preprocess amass/ --babel babel_v1.0_release/ -o motions.h5
     """
     from mclip.cli import need
     from mclip.console import emit, err
@@ -57,6 +64,9 @@ def preprocess(
         out or _beside(folder),
         fps=fps,
         labels=labels,
+        babel=babel,
+        humanml3d=humanml3d,
+        split=split,
         rig=rig,
         workers=workers,
         val=val,
@@ -65,7 +75,7 @@ def preprocess(
         drawing=Drawing(renderer=renderer, size=size, body=body) if frames else None,
         force=force,
     )
-    for line in (*_skipped_lines(report.skipped), *report.notes):
+    for line in (*_skipped_lines(report.skipped), *_uncovered_lines(report.coverage), *report.notes):
         err(line)
     emit(_summary(report), as_json=as_json, text=_text(report))
     if strict and report.skipped:
@@ -84,13 +94,16 @@ def _text(report: Report) -> str:
     splits = ", ".join(f"{number} {name}" for name, number in report.splits.items())
     images = f", {report.images} images" if report.images else ""
     state = "" if report.done else "  (was complete already)"
+    table = "".join(f"\n{line}" for line in report.coverage.table()) if report.coverage else ""
     return (
         f"{report.output}: {report.motions} motions ({splits}), {duration(report.seconds)}, "
-        f"{report.captions} captions{images}, {len(report.skipped)} files skipped{state}"
+        f"{report.captions} captions{images}, {len(report.skipped)} files skipped{state}{table}"
     )
 
 
 def _summary(report: Report) -> dict[str, Any]:
+    from dataclasses import asdict
+
     return {
         "output": str(report.output),
         "done": report.done,
@@ -105,7 +118,20 @@ def _summary(report: Report) -> dict[str, Any]:
         "splits": dict(report.splits),
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "notes": list(report.notes),
+        "coverage": asdict(report.coverage) if report.coverage else None,
     }
+
+
+def _uncovered_lines(coverage: Coverage | None) -> list[str]:
+    """Labels without files, and files without labels."""
+    if coverage is None:
+        return []
+    lines = []
+    for what, paths in (("missing", coverage.missing), ("unlabelled", coverage.unlabelled)):
+        more = f", ... ({len(paths)}; --json lists them all)" if len(paths) > SHOWN_PATHS else ""
+        if paths:
+            lines.append(f"{what}: {', '.join(paths[:SHOWN_PATHS])}{more}")
+    return lines
 
 
 def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from mclip.data.annotations import Annotation
+from mclip.data.journal import Length
 from mclip.data.labels import Label, caption_from_name, match_labels, swap_left_right
 from mclip.data.store import MotionStore, StoreWriter
 
@@ -141,22 +143,75 @@ class WindowCaptions:
         return list(dict.fromkeys(label for row in rows for label in captions.categories(row).tolist()))
 
 
-def captions_from_names(paths: Sequence[str], frames: Sequence[int]) -> CaptionTable:
+def add_annotations(
+    table: CaptionTable,
+    annotations: Sequence[Annotation],
+    motions_of: Mapping[str, Sequence[int]],
+    takes: Sequence[Length],
+    fps: float,
+    name: str,
+) -> None:
+    """The labels of a data set, ordered by motion.
+
+    motions_of: recording (mclip.data.amass) -> its motions; takes: all motions; name: the data set, for the notes.
+    Where the data set and the file disagree on a recording's duration the file is right: its labels are stretched with
+    it, so that they stay on the poses they were given for.
+    """
+    matched = [(motion, annotation) for annotation in annotations for motion in motions_of.get(annotation.key, ())]
+    outside, off = 0, list[tuple[Annotation, Length]]()
+    for motion, annotation in sorted(matched, key=lambda pair: pair[0]):
+        take = takes[motion]
+        stretch = annotation.stretch(take.source_fps, take.source_frames)
+        if annotation.disagrees(take.source_fps, take.source_frames):
+            off.append((annotation, take))
+        layers: dict[int, int] = {}
+        for segment in annotation.segments:
+            start = 0 if segment.start is None else round(segment.start * stretch * fps)
+            stop = take.frames if segment.end is None else round(segment.end * stretch * fps)
+            start, stop = max(start, 0), min(stop, take.frames)
+            if start >= stop:
+                outside += 1
+                continue
+            if segment.layer not in layers:
+                layers[segment.layer] = table.new_layer()
+            table.add(
+                motion,
+                start,
+                stop,
+                segment.caption,
+                segment.label,
+                processed=segment.processed,
+                categories=segment.categories,
+                layer=layers[segment.layer],
+            )
+    if off:
+        annotation, take = off[0]
+        table.notes.append(
+            f"{name} and the files disagree on the duration of {len(off)} recordings, such as {annotation.path} "
+            f"({annotation.seconds:g} s there, {take.source_frames / take.source_fps:g} s at {take.source_fps:g} fps "
+            "here): the files are taken to be right, and labels stretched with them"
+        )
+    if outside:
+        table.notes.append(f"{outside} labels of {name} cover no frame of their motion")
+
+
+def add_names(table: CaptionTable, paths: Sequence[str], frames: Sequence[int]) -> None:
     """A caption for each motion whose file name, take or folder has words; frames: the motions' lengths."""
-    table = CaptionTable()
     for motion, path in enumerate(paths):
         caption = caption_from_name(path)
         if caption:
             table.add(motion, 0, frames[motion], caption, caption)
-    _note_bare(table, len(paths))
-    return table
 
 
-def captions_from_labels(
-    rows: Sequence[Label], paths: Sequence[str], frames: Sequence[int], skipped: Sequence[str], fps: float
-) -> CaptionTable:
+def add_labels(
+    table: CaptionTable,
+    rows: Sequence[Label],
+    paths: Sequence[str],
+    frames: Sequence[int],
+    skipped: Sequence[str],
+    fps: float,
+) -> None:
     """The rows as captions, ordered by motion; frames: the motions' lengths, skipped: files that have no motion."""
-    table = CaptionTable()
     matched, missing = match_labels(rows, paths)
     outside = 0
     for motion, row in sorted(matched, key=lambda pair: pair[0]):
@@ -177,11 +232,10 @@ def captions_from_labels(
         table.notes.append(f"{len(missing)} of {len(rows)} label rows match no motion ({where})")
     if outside:
         table.notes.append(f"{outside} of {len(rows)} label rows cover no frame of their motion")
-    _note_bare(table, len(paths))
-    return table
 
 
-def _note_bare(table: CaptionTable, motions: int) -> None:
+def note_bare(table: CaptionTable, motions: int) -> None:
+    """Say how many of the motions have no caption."""
     bare = motions - len(table.classes)
     if bare:
         table.notes.append(f"{bare} of {motions} motions have no caption")

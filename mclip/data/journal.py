@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,15 @@ SUFFIX = ".partial"
 _LOCK_TRIES = 10
 
 
+class Length(NamedTuple):
+    """A motion of a file: its name, its frames in the store, and the rate and frames it has in the file."""
+
+    name: str
+    frames: int
+    source_fps: float
+    source_frames: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What became of one source file.
@@ -35,7 +44,7 @@ class Entry:
     file    the entry's file, or None if nothing was kept (the file could not even be read to the end)
     sha256  of the source file, "" if it could not be read
     reason  why it was skipped, "" if it was not
-    takes   (name, frames) of its motions
+    takes   its motions
     reused  whether an earlier run made it
     """
 
@@ -43,7 +52,7 @@ class Entry:
     sha256: str
     file: Path | None = None
     reason: str = ""
-    takes: tuple[tuple[str, int], ...] = ()
+    takes: tuple[Length, ...] = ()
     reused: bool = False
 
 
@@ -54,7 +63,7 @@ def digest(*parts: object) -> str:
 
 def write_entry(file: Path, path: str, sha256: str, *, takes: Sequence[Take] = (), reason: str = "") -> Entry:
     """Keep a file's motions, or the reason why it has none."""
-    lengths = tuple((take.name, len(take.rotations)) for take in takes)
+    lengths = tuple(Length(take.name, len(take.rotations), take.source_fps, take.source_frames) for take in takes)
     meta = {"path": path, "sha256": sha256, "reason": reason, "takes": lengths, "genders": [t.gender for t in takes]}
     arrays: dict[str, Any] = {"meta": np.array(json.dumps(meta))}
     for number, take in enumerate(takes):
@@ -81,7 +90,7 @@ def read_entry(file: Path) -> Entry | None:
             sha256=meta["sha256"],
             file=file,
             reason=meta["reason"],
-            takes=tuple((str(name), int(frames)) for name, frames in meta["takes"]),
+            takes=tuple(Length(str(name), int(a), float(fps), int(b)) for name, a, fps, b in meta["takes"]),
             reused=True,
         )
     except Exception:
@@ -95,15 +104,17 @@ def read_entry_takes(entry: Entry) -> Iterator[Take]:
         return
     with np.load(entry.file, allow_pickle=False) as arrays:
         genders = json.loads(str(arrays["meta"]))["genders"]
-        for number, (name, _) in enumerate(entry.takes):
+        for number, take in enumerate(entry.takes):
             data, stops = arrays[f"images{number}"].tobytes(), np.cumsum(arrays[f"sizes{number}"]).tolist()
             images = [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
             yield Take(
-                name=name,
+                name=take.name,
                 rotations=arrays[f"rotations{number}"],
                 transl=arrays[f"transl{number}"],
                 betas=arrays[f"betas{number}"],
                 gender=genders[number],
+                source_fps=take.source_fps,
+                source_frames=take.source_frames,
                 images=tuple(zip(arrays[f"frames{number}"].tolist(), images, strict=True)),
             )
 

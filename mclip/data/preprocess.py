@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from mclip import __version__
 from mclip.body.model import load_body
-from mclip.data.captions import captions_from_labels, captions_from_names
+from mclip.data.coverage import Coverage, cover, file_keys
 from mclip.data.images import Drawing
 from mclip.data.journal import Entry, digest, open_journal, read_entry_takes
-from mclip.data.labels import Label, names_any, read_labels, split_take
+from mclip.data.labelling import Labelling, gather_captions, read_labelling
+from mclip.data.labels import split_take
 from mclip.data.sources import find_sources, source_of
 from mclip.data.splits import assign_splits
 from mclip.data.store import SPLITS, MotionStore, read_store, write_store
@@ -29,6 +30,9 @@ from mclip.formats import SUFFIXES
 from mclip.formats.tables import load_rig_table
 from mclip.motion import MAX_FPS, MIN_FPS
 from mclip.render.frames import find_backend
+
+# Options that no file's own entry depends on.
+_DECIDED_AT_THE_END = ("labels", "babel", "humanml3d", "split", "val", "test", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class Report:
     splits     motions per split
     skipped    (path, reason)
     notes      what else the user should know, one sentence each
+    coverage   how files and the labels of BABEL or HumanML3D came together; None without those
     """
 
     output: Path
@@ -56,6 +61,7 @@ class Report:
     splits: Mapping[str, int]
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+    coverage: Coverage | None = None
 
 
 def preprocess(
@@ -64,6 +70,9 @@ def preprocess(
     *,
     fps: float = 30.0,
     labels: Path | None = None,
+    babel: Path | None = None,
+    humanml3d: Path | None = None,
+    split: str | None = None,
     rig: Path | None = None,
     workers: int | None = None,
     val: float = 0.05,
@@ -74,10 +83,12 @@ def preprocess(
 ) -> Report:
     """Turn every motion file under `root` into the store `output`.
 
-    fps: the store's frame rate; labels: a label file (mclip.data.labels), else captions come from file names; rig: a
-    joint table for skeletons that are not known; workers: processes, by default one per processor; val and test: the
-    parts of the recordings of each kind that are kept for validation and testing, chosen by seed; drawing:
-    how frames are drawn, None for no pictures; force: replace an output made with other options.
+    fps: the store's frame rate; labels: a label file (mclip.data.labels); babel, humanml3d: folders with those labels
+    for AMASS (mclip.data.babel, mclip.data.humanml3d); all that are given are used, and without any of them captions
+    come from file names; split: "babel", "amass" or "seed", by default the first that applies; rig: a joint table for
+    skeletons that are not known; workers: processes, by default one per processor; val and test: the parts of the
+    recordings of each kind that are kept for validation and testing, chosen by seed, where no official split is used;
+    drawing: how frames are drawn, None for no pictures; force: replace an output made with other options.
     The result depends on the files and options alone. An interrupted run is taken up again by the next with the same
     output.
     Raises UsageError for options out of range or an output that may not be replaced, DataError when there is nothing
@@ -93,12 +104,9 @@ def preprocess(
     _check_output(output, [root / path for path in paths], [labels, rig, drawing.body if drawing else None])
     if not paths and not problems:
         raise DataError(f"{root}: no motion files", f"looked for {', '.join(SUFFIXES)} in it and the folders below")
-    rows = read_labels(labels) if labels else None
-    if rows and not names_any(rows, [*paths, *(path for path, _ in problems)]):
-        raise DataError(
-            f"{labels}: none of its paths is a motion file of {root}",
-            f"paths are relative to that folder, such as {paths[0] if paths else problems[0][0]}",
-        )
+    every = [*paths, *(path for path, _ in problems)]
+    labelling = read_labelling(root, every, labels=labels, babel=babel, humanml3d=humanml3d, split=split)
+    _check_output(output, [file for files in labelling.files.values() for file in files], [])
     options = {
         "mclip": __version__,
         "fps": fps,
@@ -112,14 +120,17 @@ def preprocess(
         "camera": drawing.camera if drawing else "",
         "body": "" if drawing is None else _sha256_of(drawing.body) or "free",
     }
+    # Named only where they are given: stores made before there were such labels stay as they are.
+    options |= {name: _digest_of(files) for name, files in labelling.files.items()}
+    options |= {"split": split} if split else {}
     unopened = [Entry(path=path, sha256="", reason=reason) for path, reason in problems]
     with open_journal(output) as journal:
         if output.exists() and not force:
             store = _existing(root, output, paths, unopened, options)
             journal.remove()
-            return _report(store, done=False)
+            return _report(store, root, labelling, done=False)
         # What an entry depends on besides its file; captions and splits are decided at the end.
-        key = digest({name: options[name] for name in options if name not in ("labels", "val", "test", "seed")})
+        key = digest({name: options[name] for name in options if name not in _DECIDED_AT_THE_END})
         jobs = [
             Job(root=root, path=path, journal=journal.folder, fps=fps, rig=rig, drawing=drawing, key=key)
             for path in paths
@@ -129,12 +140,11 @@ def preprocess(
             journal.remove()
             first = entries[0]
             raise DataError(f"{root}: none of {len(entries)} motion files can be used", f"{first.path}: {first.reason}")
-        notes = _assemble(journal.store, entries, options, rows)
+        notes = _assemble(journal.store, root, entries, options, labelling)
         journal.publish(output)
         journal.remove()
-        return _report(
-            read_store(output, mmap=True), done=True, reused=sum(entry.reused for entry in entries), notes=notes
-        )
+        reused = sum(entry.reused for entry in entries)
+        return _report(read_store(output, mmap=True), root, labelling, done=True, reused=reused, notes=notes)
 
 
 def _check_output(output: Path, sources: Sequence[Path], others: Sequence[Path | None]) -> None:
@@ -164,6 +174,11 @@ def _sha256_of(path: Path | None) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def _digest_of(files: Sequence[Path]) -> str:
+    """A digest of the files' names and contents."""
+    return digest([(file.name, _sha256_of(file)) for file in files])
+
+
 def _processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -184,7 +199,8 @@ def _existing(
         store = read_store(output, mmap=True)
     except DataError as error:
         raise UsageError(f"{error.message}, and is in the way", "replace it with --force") from None
-    different = sorted(name for name in options if store.options.get(name) != options[name])
+    names = {*options, *(name for name in _DECIDED_AT_THE_END if name in store.options)}
+    different = sorted(name for name in names if store.options.get(name) != options.get(name))
     if different:
         raise UsageError(
             f"{output}: exists, made with other options ({', '.join(different)})",
@@ -218,24 +234,25 @@ def _content(path: Path) -> str:
 
 
 def _assemble(
-    path: Path, entries: Sequence[Entry], options: Mapping[str, Any], rows: list[Label] | None
+    path: Path, root: Path, entries: Sequence[Entry], options: Mapping[str, Any], labelling: Labelling
 ) -> tuple[str, ...]:
     """Write the store from the entries, in their order, to `path`; returns what the user should know."""
-    takes = [(entry, name, frames) for entry in entries for name, frames in entry.takes]
-    paths = [f"{entry.path}#{name}" if name else entry.path for entry, name, _ in takes]
-    hashes = [entry.sha256 for entry, _, _ in takes]
-    frames = [frames for _, _, frames in takes]
+    takes = [(entry, take) for entry in entries for take in entry.takes]
+    paths = [f"{entry.path}#{take.name}" if take.name else entry.path for entry, take in takes]
+    hashes = [entry.sha256 for entry, _ in takes]
+    frames = [take.frames for _, take in takes]
     skipped = [entry for entry in entries if entry.reason]
     fps = float(options["fps"])
-    if rows is None:
-        captions = captions_from_names(paths, frames)
-    else:
-        captions = captions_from_labels(rows, paths, frames, [entry.path for entry in skipped], fps)
+    keys = file_keys(root, paths)
+    lengths = [take for _, take in takes]
+    captions = gather_captions(labelling, paths, keys, lengths, [entry.path for entry in skipped], fps)
+    official, split_notes = labelling.official_split(keys)
     split = assign_splits(
         paths,
         hashes,
         captions.classes,
         captions.split,
+        official=official,
         val=options["val"],
         test=options["test"],
         seed=options["seed"],
@@ -259,6 +276,7 @@ def _assemble(
         writer.splits(split)
         writer.array("betas", np.array(betas, np.float32))
         writer.strings("gender", genders)
+        writer.array("source_fps", np.array([take.source_fps for take in lengths], np.float64))
         captions.write(writer)
         if options["renderer"]:
             writer.images(images)
@@ -267,7 +285,7 @@ def _assemble(
     used = [entry.sha256 for entry in entries if entry.takes]
     copies = len(used) - len(set(used))
     note = f"{copies} of {len(used)} files are copies of others; copies are in the same split"
-    return (*captions.notes, note) if copies else tuple(captions.notes)
+    return (*captions.notes, *split_notes, *((note,) if copies else ()))
 
 
 def _check_space(folder: Path, entries: Sequence[Entry]) -> None:
@@ -281,7 +299,15 @@ def _check_space(folder: Path, entries: Sequence[Entry]) -> None:
         )
 
 
-def _report(store: MotionStore, *, done: bool, reused: int | None = None, notes: tuple[str, ...] = ()) -> Report:
+def _report(
+    store: MotionStore,
+    root: Path,
+    labelling: Labelling,
+    *,
+    done: bool,
+    reused: int | None = None,
+    notes: tuple[str, ...] = (),
+) -> Report:
     files = len(_files(store))
     return Report(
         output=store.file,
@@ -297,4 +323,5 @@ def _report(store: MotionStore, *, done: bool, reused: int | None = None, notes:
         splits={name: store.split.count(name) for name in SPLITS},
         skipped=tuple((path, reason) for path, _, reason in store.skipped),
         notes=notes,
+        coverage=cover(store, root, labelling.annotations) if labelling.sets else None,
     )

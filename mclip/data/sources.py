@@ -25,9 +25,10 @@ class Take:
 
     name       "" unless the file holds several
     rotations  (T, 24, 6) float32 local rotations, 6D
-    transl     (T, 3) float32 metres, Z up
+    transl     (T, 3) float32 metres, Z up; the original MotionCLIP drops it when it reads AMASS
     betas      (10,) float32
     gender     neutral, female or male
+    source_fps, source_frames   of the recording in the file
     images     (frame, WebP file) of the frames that were drawn
     """
 
@@ -36,6 +37,8 @@ class Take:
     transl: NDArray[np.float32]
     betas: NDArray[np.float32]
     gender: str
+    source_fps: float
+    source_frames: int
     images: Sequence[tuple[int, bytes]] = ()
 
 
@@ -114,10 +117,11 @@ def read_takes(path: Path, *, fps: float, rig: Path | None = None, drawing: Draw
 
     Raises MotionError for anything that is wrong with the file; UsageError and AssetError when drawing cannot be done.
     """
-    return [_take(name, motion.resample(fps), drawing) for name, motion in load_all(path, rig=rig)]
+    return [_take(name, motion, fps, drawing) for name, motion in load_all(path, rig=rig)]
 
 
-def _take(name: str, motion: Motion, drawing: Drawing | None) -> Take:
+def _take(name: str, source: Motion, fps: float, drawing: Drawing | None) -> Take:
+    motion = source.resample(fps)
     matrices = axis_angle_to_matrix(motion.pose.astype(np.float64))  # (T, 24, 3, 3)
     return Take(
         name=name,
@@ -125,6 +129,8 @@ def _take(name: str, motion: Motion, drawing: Drawing | None) -> Take:
         transl=motion.transl,
         betas=motion.betas,
         gender=motion.gender,
+        source_fps=source.fps,
+        source_frames=len(source),
         images=draw(motion, drawing) if drawing else (),
     )
 

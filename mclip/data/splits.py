@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from mclip.data.labels import split_take
 from mclip.data.sources import source_of
+from mclip.data.store import SPLITS
 from mclip.errors import DataError
 
 # Fractional parts of multiples of the golden ratio: any n of them in a row are spread evenly over [0, 1).
@@ -20,6 +21,7 @@ def assign_splits(
     classes: Mapping[int, str],
     given: Mapping[int, str],
     *,
+    official: Mapping[int, str],
     val: float,
     test: float,
     seed: int,
@@ -30,7 +32,8 @@ def assign_splits(
     of one source and action class are dealt out evenly, in an order that depends on their paths and the seed alone, so
     that a new recording moves none of another class.
     paths, sha256: of the motions' files; classes: motion -> its action class, where known; given: motion -> the split
-    the user wants for its recording; val and test: parts of 1.
+    the user wants for its recording; official: motion -> the split its data set has, where the user wants none; val and
+    test: parts of 1. Where copies have different official splits, all are in the one that is trained on least.
     Raises DataError when one recording is given two splits.
     """
     recording = recordings(paths, sha256)
@@ -49,6 +52,8 @@ def assign_splits(
     if "train" not in chosen.values():
         # A few recordings may all fall outside by chance; training needs one.
         chosen = dict.fromkeys(chosen, "train")
+    for motion, split in sorted(official.items(), key=lambda item: SPLITS.index(item[1])):
+        chosen[recording[motion]] = split
     wanted: dict[int, str] = {}
     for motion, split in given.items():
         if wanted.setdefault(recording[motion], split) != split:

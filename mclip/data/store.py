@@ -229,9 +229,16 @@ def write_store(
         with h5py.File(temporary, "w") as file:
             file.attrs["schema"] = SCHEMA
             file.attrs["fps"] = float(fps)
-            file.attrs["created_by"] = f"mclip {__version__} preprocess"
-            file.attrs["options"] = json.dumps(options, ensure_ascii=False, sort_keys=True)
-            file.attrs["body"], file.attrs["renderer"], file.attrs["camera"] = body, renderer, camera
+            texts = {
+                "created_by": f"mclip {__version__} preprocess",
+                "options": json.dumps(options, ensure_ascii=False, sort_keys=True),
+                "body": body,
+                "renderer": renderer,
+                "camera": camera,
+            }
+            for name, text in texts.items():
+                # Of fixed length: HDF5 may search for ever in a damaged heap of strings of any length.
+                file.attrs[name] = np.bytes_(text.encode())
             yield StoreWriter(file, frames)
 
 
@@ -440,6 +447,8 @@ class _Reader:
     def text(self, name: str) -> str:
         """A string attribute."""
         value = self._file.attrs.get(name)
+        if isinstance(value, bytes):
+            return value.decode()
         if not isinstance(value, str):
             raise DataError(f"{self._path}: the attribute '{name}' is missing or no string")
         return value
