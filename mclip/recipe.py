@@ -31,6 +31,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 REPRESENTATIONS = ("smpl24", "motionclip-legacy")
 TEXT_SPACES = ("minilm-l6", "clip-vit-b32")
 ARCHITECTURES = ("paper", "dct")
+CAPTIONS = ("joined", "category")
+VERTEX_FORMS = ("all", "gram", "sample")
+
+# The weights by what they weigh; their names are those of the terms of the objective.
+RECONSTRUCTION_WEIGHTS = ("rotation", "root", "joints", "velocity", "features", "feature_velocity", "vertices")
+TEXT_WEIGHTS = ("text", "text_mse", "text_ce")
+IMAGE_WEIGHTS = ("image", "image_mse", "image_ce")
+WEIGHTS = (*RECONSTRUCTION_WEIGHTS, *TEXT_WEIGHTS, *IMAGE_WEIGHTS, "contrast", "text_decode", "edit")
 
 
 def _require(condition: bool, key: str, rule: str) -> None:
@@ -60,6 +68,13 @@ class DataConfig:
     """windows are played at a speed drawn from this range"""
     anchored: float = 0.0
     """share of windows that begin where their span does, at their own speed and not mirrored, as a bank's do"""
+    piece: int = 0
+    """frames of the pieces that motions are cut into, each giving one window per epoch (mclip.data.pieces);
+    0 draws windows from labelled spans, by the fields above"""
+    captions: str = "joined"
+    """with pieces. joined: a window's captions, with "and" between; category: the name of one of its action classes"""
+    classes: int = 0
+    """with categories, how many of BABEL's classes count: 60 or 120 are the usual tasks; 0 takes all the store has"""
 
     def __post_init__(self) -> None:
         _require(self.representation in REPRESENTATIONS, "data.representation", f"must be one of {REPRESENTATIONS}")
@@ -68,6 +83,12 @@ class DataConfig:
         _require(0 <= self.mirror <= 1, "data.mirror", "must lie in [0, 1]")
         _require(0 <= self.anchored <= 1, "data.anchored", "must lie in [0, 1]")
         _require(0.25 <= self.speed[0] <= self.speed[1] <= 4, "data.speed", "must be a range within [0.25, 4]")
+        if self.piece:
+            fits = self.window <= self.piece <= MAX_SIZE
+            _require(fits, "data.piece", f"must lie between data.window and {MAX_SIZE}")
+            _require(self.captions in CAPTIONS, "data.captions", f"must be one of {CAPTIONS}")
+            _require(0 <= self.classes <= MAX_SIZE, "data.classes", "must not be negative")
+            _require(self.speed == (1, 1) and self.anchored == 0, "data.piece", "allows no data.speed or data.anchored")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,38 +148,80 @@ class LossWeights:
     """decoding a caption's embedding towards the exemplar of its label"""
     edit: float = 0.0
     """decoding latent + caption of another label - own caption towards the other label's exemplar"""
+    features: float = 0.0
+    """all numbers of a frame, mean squared error; the original's rc"""
+    feature_velocity: float = 0.0
+    """their differences from frame to frame, mean squared error; the original's vel"""
+    vertices: float = 0.0
+    """vertices, turned but not moved by the root, mean squared error, square metres; the original's rcxyz"""
+    vertex_form: str = "all"
+    """all: every vertex; gram: the same without skinning and without pose correctives; sample: some at random"""
+    vertex_sample: int = 512
+    """how many they are at each step"""
+    body: str = ""
+    """the SMPL file (.npz or .pkl) whose vertices they are; the free body's if empty"""
+    text_mse: float = 0.0
+    """mean squared difference of a motion's latent and its caption's embedding"""
+    text_ce: float = 0.0
+    """CLIP's cross entropy between the latents and the captions of a batch"""
+    image: float = 0.0
+    """one minus the cosine of a motion's latent and the embedding of a picture of it"""
+    image_mse: float = 0.0
+    """as text_mse"""
+    image_ce: float = 0.0
+    """as text_ce"""
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            _require(getattr(self, item.name) >= 0, f"loss.{item.name}", "must not be negative")
+        for name in WEIGHTS:
+            _require(getattr(self, name) >= 0, f"loss.{name}", "must not be negative")
+        weighted = any(getattr(self, name) > 0 for name in RECONSTRUCTION_WEIGHTS)
+        _require(weighted, "loss", f"must give weight to one of {', '.join(RECONSTRUCTION_WEIGHTS)}")
         _require(self.temperature > 0, "loss.temperature", "must be positive")
+        _require(self.vertex_form in VERTEX_FORMS, "loss.vertex_form", f"must be one of {VERTEX_FORMS}")
+        _require(0 < self.vertex_sample <= MAX_SIZE, "loss.vertex_sample", f"must lie between 1 and {MAX_SIZE}")
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether captions are embedded at all."""
+        return any(getattr(self, name) > 0 for name in (*TEXT_WEIGHTS, "contrast", "text_decode", "edit"))
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether pictures are."""
+        return any(getattr(self, name) > 0 for name in IMAGE_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a cosine decay to a tenth."""
+    """AdamW with a linear warm-up and a cosine decay."""
 
     init: str = ""
     """run directory, or checkpoint, whose weights to start from; random weights if empty"""
     steps: int = 10_000
+    epochs: int = 0
+    """instead of steps, how often every piece is seen; with data.piece only"""
     batch: int = 20
     """windows per step"""
     text_batch: int = 0
     """of these, how many captions are decoded towards exemplars, and how many edits"""
     lr: float = 1e-4
     warmup: int = 500
+    final: float = 0.1
+    """share of the learning rate that is left at the last step; 1 keeps it as it is"""
     weight_decay: float = 0.01
     clip: float = 1.0
-    """largest norm of the gradient"""
+    """largest norm of the gradient; 0 sets no limit"""
     checkpoint_every: int = 500
     """steps between checkpoints"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "lr", "clip", "checkpoint_every"):
+        for name in ("steps", "batch", "lr", "checkpoint_every"):
             _require(getattr(self, name) > 0, f"optim.{name}", "must be positive")
+        for name in ("epochs", "clip", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"optim.{name}", "must not be negative")
+        _require(0 <= self.final <= 1, "optim.final", "must lie in [0, 1]")
         _require(0 <= self.warmup <= self.steps, "optim.warmup", "must lie between 0 and optim.steps")
         _require(0 <= self.text_batch <= self.batch, "optim.text_batch", "must lie between 0 and optim.batch")
-        _require(self.weight_decay >= 0, "optim.weight_decay", "must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +240,8 @@ class Recipe:
         _require(_NAME.fullmatch(self.name) is not None, "name", "must be letters, digits, '.', '-' and '_'")
         _require(self.text_space in TEXT_SPACES, "text_space", f"must be one of {TEXT_SPACES}")
         _require(0 <= self.seed < 2**32, "seed", "must lie in [0, 2^32)")
+        _require(self.data.piece > 0 or self.optim.epochs == 0, "optim.epochs", "needs data.piece")
+        _require(self.data.piece == 0 or self.optim.text_batch == 0, "optim.text_batch", "must be 0 with data.piece")
 
 
 def load_recipe(path: Path) -> Recipe:

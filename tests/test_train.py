@@ -23,7 +23,8 @@ from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict
 from mclip.runtime.representation import LEGACY, SMPL24, mirror_features, motion_to_features
 from mclip.train.checkpoint import latest_checkpoint, load_model
-from mclip.train.loop import learning_rate, objective, train
+from mclip.train.loop import learning_rate, train
+from mclip.train.objective import Objective
 
 ACTIONS = {"wave left/calm": (16, 1.0), "wave left/fast": (16, 3.0), "wave right/calm": (17, 1.0), "nod": (15, 2.0)}
 
@@ -263,7 +264,8 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
     torch.manual_seed(0)
     model = MotionClip(settings.model)
     batch = sampler(store, store_path).batch(0, 8, 8)
-    total, terms = objective(model, batch, settings)
+    objective = Objective(settings.loss)
+    total, terms = objective(model, batch)
     total.backward()  # type: ignore[no-untyped-call]
     assert all(
         parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.encoder.layers.parameters()
@@ -271,14 +273,14 @@ def test_every_loss_reaches_the_weights_it_should(store: MotionStore, store_path
     assert terms["text_decode"] > 0 and terms["edit"] > 0 and terms["contrast"] > 0
     # Decoding from text trains the decoder alone.
     model.zero_grad()
-    terms = objective(model, batch, settings)[1]
+    terms = objective(model, batch)[1]
     terms["text_decode"].backward()  # type: ignore[no-untyped-call]
     assert not any(parameter.grad.any() for parameter in model.encoder.parameters() if parameter.grad is not None)
 
 
 def test_the_learning_rate_warms_up_and_decays_to_a_tenth(store_path: Path) -> None:
-    settings = recipe(store_path, steps=100, warmup=10, lr=1.0)
-    rates = [learning_rate(settings, step) for step in range(100)]
+    settings = recipe(store_path, warmup=10, lr=1.0).optim
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == max(rates)
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

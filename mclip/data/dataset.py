@@ -44,6 +44,8 @@ class Batch:
     """What one training step needs, as numpy arrays.
 
     features (B, T, 25, 6) float32, mask (B, T) bool, text (B, W) unit embeddings, label (B,) int64.
+    image (B, W) unit embeddings of a picture of each window, where has_image (B,) is true. Without captions or pictures
+    to embed W is zero.
     The first E rows are also used to learn decoding from text. exemplar (E, T, 25, 6) and exemplar_mask (E, T) are the
     exemplars of their labels; other_text (E, W), other (E, T, 25, 6) and other_mask (E, T) an embedding and the
     exemplar of another style of the same action; has_other (E,) is false where the action has one style only.
@@ -53,6 +55,8 @@ class Batch:
     mask: NDArray[np.bool_]
     text: NDArray[np.float32]
     label: NDArray[np.int64]
+    image: NDArray[np.float32]
+    has_image: NDArray[np.bool_]
     exemplar: NDArray[np.float32]
     exemplar_mask: NDArray[np.bool_]
     other_text: NDArray[np.float32]
@@ -61,17 +65,22 @@ class Batch:
     has_other: NDArray[np.bool_]
 
 
-def spans_of(store: MotionStore, split: str, exclude: tuple[str, ...] = (), min_frames: int = 1) -> list[Span]:
-    """All labelled spans of a split with at least `min_frames` frames, in the store's order.
-
-    Raises DataError when there are none, or when `exclude` names a source the store does not have.
-    """
+def check_sources(store: MotionStore, exclude: tuple[str, ...]) -> None:
+    """Raise DataError when `exclude` names a source the store does not have."""
     unknown = sorted(set(exclude) - set(store.source))
     if unknown:
         raise DataError(
             f"data.exclude names {', '.join(unknown)}, which the store does not have",
             f"its sources are {', '.join(sorted(set(store.source)))}",
         )
+
+
+def spans_of(store: MotionStore, split: str, exclude: tuple[str, ...] = (), min_frames: int = 1) -> list[Span]:
+    """All labelled spans of a split with at least `min_frames` frames, in the store's order.
+
+    Raises DataError when there are none, or when `exclude` names a source the store does not have.
+    """
+    check_sources(store, exclude)
     grouped: dict[tuple[int, int, int, int], list[int]] = defaultdict(list)
     captions = store.captions
     for row, motion in enumerate(captions.motion):
@@ -132,8 +141,38 @@ def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: NDArray
     return low + fraction * (high - low)
 
 
+class Pictures:
+    """The embeddings of a store's pictures, by the frames they show."""
+
+    def __init__(self, store: MotionStore, embeddings: NDArray[np.float32]) -> None:
+        """embeddings (P, W): of the store's pictures. Raises DataError when it has none."""
+        if store.frames is None or not len(store.frames):
+            raise DataError(f"{store.file}: holds no pictures", "make it again with: mclip preprocess DIR --frames")
+        at = store.offsets[store.frames.motion] + store.frames.frame
+        order = np.argsort(at, kind="stable")
+        self._at, self._embeddings = at[order], embeddings[order]
+
+    def nearest(
+        self, first: NDArray[np.int64], last: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Of windows from store frame first (B,) to last (B,): the picture (B, W) nearest to the middle of each.
+
+        And whether there is one (B,): a picture of a frame outside may show something else.
+        """
+        middle = (first + last) / 2
+        right = np.minimum(np.searchsorted(self._at, middle), len(self._at) - 1)
+        left = np.maximum(right - 1, 0)
+        index = np.where(middle - self._at[left] <= self._at[right] - middle, left, right)
+        return self._embeddings[index], (first <= self._at[index]) & (self._at[index] <= last)
+
+    @staticmethod
+    def none(size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What `nearest` says of `size` windows where there are no pictures."""
+        return np.zeros((size, 0), np.float32), np.zeros(size, bool)
+
+
 class WindowSampler:
-    """Draws training batches from a split of a store whose texts have been embedded.
+    """Draws training batches from a split of a store whose texts, and maybe pictures, have been embedded.
 
     Labels with left and right in them have a mirrored twin: a mirrored "turn left" counts as "turn right".
     """
@@ -142,12 +181,16 @@ class WindowSampler:
         self,
         store: MotionStore,
         config: DataConfig,
-        embeddings: NDArray[np.float32],
+        embeddings: NDArray[np.float32] | None,
+        images: NDArray[np.float32] | None = None,
         *,
         seed: int,
         split: str = "train",
     ) -> None:
-        self.store, self.config, self.embeddings, self.seed = store, config, embeddings, seed
+        """embeddings (K, W) of the store's texts, images (P, W) of its pictures; None leaves them out of batches."""
+        self.store, self.config, self.seed = store, config, seed
+        self.embeddings = np.zeros((len(store.texts), 0), np.float32) if embeddings is None else embeddings
+        self._pictures = Pictures(store, images) if images is not None else None
         self._kind = representation(config.representation)
         self.spans = spans_of(store, split, config.exclude, config.min_window)
         self.labels = list(store.labels)
@@ -183,6 +226,10 @@ class WindowSampler:
         stop = np.array([span.stop for span in spans])
         features, mask = gather(self.store, start.astype(np.int64), stop, length, speed, self._kind)
         features[mirror] = self._kind.mirror(features[mirror])
+        image, has_image = Pictures.none(size)
+        if self._pictures is not None:
+            last = np.minimum(start + np.floor((length - 1) * speed), stop - 1)
+            image, has_image = self._pictures.nearest(start.astype(np.int64), last.astype(np.int64))
         pick = random.random(size)
         text = np.array([_pick(s.mirrored if m else s.texts, p) for s, m, p in zip(spans, mirror, pick, strict=True)])
         labels = np.where(mirror, self._mirrored_label[labels], labels)
@@ -196,6 +243,8 @@ class WindowSampler:
             mask=mask,
             text=self.embeddings[text],
             label=labels.astype(np.int64),
+            image=image,
+            has_image=has_image & ~mirror,  # it shows the other side
             exemplar=np.stack([e[0] for e in exemplars]) if exemplars else empty[0],
             exemplar_mask=np.stack([e[1] for e in exemplars]) if exemplars else empty[1],
             other_text=self.embeddings[other_text],

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# What CLIP was trained to (exp of its logit_scale, which its authors kept from rising further).
+_CLIP_SCALE = 100.0
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -27,12 +31,12 @@ def root_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def position_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of points (B, T, N, 3), joints or vertices, in square metres per coordinate."""
+    """Mean squared error of points (B, T, N, 3) in square metres per coordinate, or of features (B, T, 25, 6)."""
     return masked_mean((prediction - target).square(), mask)
 
 
 def velocity_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of the frame-to-frame differences of points (B, T, N, 3)."""
+    """Mean squared error of the frame-to-frame differences of points (B, T, N, 3) or features (B, T, 25, 6)."""
     difference = (prediction[:, 1:] - prediction[:, :-1]) - (target[:, 1:] - target[:, :-1])
     return masked_mean(difference.square(), mask[:, 1:] & mask[:, :-1])
 
@@ -40,6 +44,21 @@ def velocity_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def cosine_loss(latents: Tensor, embeddings: Tensor) -> Tensor:
     """One minus the mean cosine of latents (B, D) and their embeddings (B, D)."""
     return 1.0 - F.cosine_similarity(latents, embeddings, dim=-1).mean()
+
+
+def mse_loss(latents: Tensor, embeddings: Tensor) -> Tensor:
+    """Mean squared difference of latents (B, D) and their embeddings (B, D)."""
+    return F.mse_loss(latents, embeddings)
+
+
+def cross_entropy_loss(latents: Tensor, embeddings: Tensor) -> Tensor:
+    """CLIP's own loss of latents (B, D) and their embeddings (B, D), of any lengths: each must find its other.
+
+    Unlike contrast_loss, rows with the same text are to be told apart, as in the original MotionCLIP.
+    """
+    logits = _CLIP_SCALE * F.normalize(latents, dim=-1) @ F.normalize(embeddings, dim=-1).T  # (B, B)
+    own = torch.arange(len(logits), device=logits.device)
+    return 0.5 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))
 
 
 def contrast_loss(latents: Tensor, embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -74,6 +74,7 @@ class MotionEncoder(nn.Module):
         self.config = config
         self.embed = nn.Linear(config.patch * ROWS * COLUMNS, config.width)
         self.tokens = nn.Parameter(torch.randn(_TOKENS, config.width))
+        self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.latent = _between(config.width, config.latent)
 
@@ -85,7 +86,7 @@ class MotionEncoder(nn.Module):
         x = F.pad(x, (0, 0, 0, -T % p)).view(B, -1, p * ROWS * COLUMNS)  # (B, N, p * 150)
         h = self.embed(x)
         h = torch.cat([self.tokens.expand(B, -1, -1), h], dim=1)  # (B, 2 + N, W)
-        h = h + positions(h.shape[1], self.config.width).to(h)
+        h = self.dropout(h + positions(h.shape[1], self.config.width).to(h))
         attend = additive_mask(F.pad(patch_mask(mask, p), (_TOKENS, 0), value=True))
         for layer in self.layers:
             h = layer(h, attend)
@@ -100,6 +101,7 @@ class MotionDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.memory = _between(config.latent, config.width)
+        self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.features = nn.Linear(config.width, config.patch * ROWS * COLUMNS)
 
@@ -112,6 +114,7 @@ class MotionDecoder(nn.Module):
         memory = self.memory(z * scale)[:, None]  # (B, 1, W)
         tokens = patch_mask(mask, p)
         h = positions(tokens.shape[1], self.config.width).to(z).expand(B, -1, -1)  # (B, N, W)
+        h = self.dropout(h)
         attend = additive_mask(tokens)
         for layer in self.layers:
             h = layer(h, memory, attend)

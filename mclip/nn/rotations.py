@@ -28,19 +28,26 @@ def _levels() -> list[list[int]]:
 _LEVELS = _levels()
 
 
-def joint_positions(features: Tensor) -> Tensor:
-    """World positions (..., 24, 3), metres, of the free body's joints from smpl24 features (..., 25, 6)."""
-    local = rot6d_to_matrix(features[..., :24, :])  # (..., 24, 3, 3)
-    rest = torch.from_numpy(REST_JOINTS).to(features)
-    world: list[Tensor] = [local[..., 0, :, :]] * 24
-    position: list[Tensor] = [features[..., 24, :3] + rest[0]] * 24
+def forward_kinematics(rotations: Tensor, transl: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """World rotations (..., 24, 3, 3) and positions (..., 24, 3), metres, of all joints.
+
+    rotations (..., 24, 3, 3) local; transl (..., 3) metres; rest (24, 3) rest joints, metres.
+    """
+    world: list[Tensor] = [rotations[..., 0, :, :]] * 24
+    position: list[Tensor] = [transl + rest[0]] * 24
     for level in _LEVELS:
         parents = [PARENTS[joint] for joint in level]
         parent_world = torch.stack([world[parent] for parent in parents], dim=-3)  # (..., n, 3, 3)
         offset = rest[level] - rest[parents]  # (n, 3)
         at = torch.stack([position[parent] for parent in parents], dim=-2)
         at = at + (parent_world @ offset[..., None])[..., 0]
-        turned = parent_world @ local[..., level, :, :]
+        turned = parent_world @ rotations[..., level, :, :]
         for index, joint in enumerate(level):
             world[joint], position[joint] = turned[..., index, :, :], at[..., index, :]
-    return torch.stack(position, dim=-2)
+    return torch.stack(world, dim=-3), torch.stack(position, dim=-2)
+
+
+def joint_positions(features: Tensor) -> Tensor:
+    """World positions (..., 24, 3), metres, of the free body's joints from features (..., 25, 6)."""
+    rest = torch.from_numpy(REST_JOINTS).to(features)
+    return forward_kinematics(rot6d_to_matrix(features[..., :24, :]), features[..., 24, :3], rest)[1]

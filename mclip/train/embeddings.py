@@ -1,19 +1,23 @@
-"""The teacher's embeddings of a store's texts and images: made once, kept in the store."""
+"""The teacher's embeddings of a store's texts and images, made once and kept: in the store, or with the run."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from mclip import console
 from mclip.data.store import Frames, MotionStore, write_embeddings
 from mclip.errors import DataError, RecipeError
-from mclip.files import cannot_write
+from mclip.files import atomic_path, cannot_write
 from mclip.nn.teachers import PUBLISHED, Teacher, Weights, load_teacher
 from mclip.recipe import Recipe
 
@@ -35,6 +39,39 @@ def text_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLI
         return embeddings
 
     return _kept_or(embed, store.embeddings, recipe, weights)
+
+
+def caption_embeddings(
+    texts: Sequence[str], recipe: Recipe, cache: Path, weights: Weights = PUBLISHED
+) -> NDArray[np.float32]:
+    """The teacher's embeddings (K, W) of captions made of a store's, cached in a file of the run.
+
+    As long as those of texts. Raises as `text_embeddings`.
+    """
+    # Which weights of the user's own these are is known once they are read.
+    teacher = load_teacher(recipe.text_space, weights) if weights.unverified else None
+    key = teacher.key if teacher else recipe.text_space
+    digest = hashlib.sha256(json.dumps([key, *texts]).encode()).hexdigest()
+    embeddings = _read_cache(cache, digest)
+    if embeddings is None:
+        teacher = teacher or load_teacher(recipe.text_space, weights)
+        _check_width(recipe, teacher.width)
+        console.err(f"embedding {len(texts)} captions with {recipe.text_space}")
+        embeddings = teacher.embed(texts)
+        with atomic_path(cache) as temporary:
+            save_file({"embeddings": embeddings}, temporary, {"texts": digest})
+    return _as_long_as_latents(embeddings, recipe)
+
+
+def _read_cache(cache: Path, digest: str) -> NDArray[np.float32] | None:
+    if cache.is_file():
+        try:
+            with safe_open(cache, "numpy") as file:
+                if (file.metadata() or {}).get("texts") == digest:
+                    return np.asarray(file.get_tensor("embeddings"), np.float32)
+        except (OSError, SafetensorError):
+            pass  # half a copy; it is made again
+    return None
 
 
 def image_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLISHED) -> NDArray[np.float32]:
@@ -72,10 +109,16 @@ def _kept_or(
         embeddings = kept.get(teacher.key)
         if embeddings is None:
             embeddings = embed(teacher)
+    return _as_long_as_latents(embeddings, recipe)
+
+
+def _as_long_as_latents(embeddings: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     _check_width(recipe, embeddings.shape[1])
-    if not recipe.model.normalize:
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    # Those of unit length stay bit for bit what they are.
+    if not recipe.model.normalize or np.allclose(length, 1, atol=1e-5):
         return embeddings
-    result: NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    result: NDArray[np.float32] = embeddings / length
     return result
 
 

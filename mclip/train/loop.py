@@ -9,26 +9,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mclip import console
 from mclip.data.dataset import Batch, WindowSampler
-from mclip.data.store import read_store
+from mclip.data.pieces import PieceSampler
+from mclip.data.store import MotionStore, read_store
 from mclip.errors import MclipError, RecipeError, UsageError
 from mclip.files import write_text
-from mclip.nn import losses
 from mclip.nn.model import MotionClip
-from mclip.nn.rotations import joint_positions
 from mclip.nn.teachers import PUBLISHED, Weights
-from mclip.recipe import Recipe, recipe_to_dict
+from mclip.recipe import OptimConfig, Recipe, recipe_to_dict
 from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
-from mclip.train.embeddings import text_embeddings
+from mclip.train.embeddings import caption_embeddings, image_embeddings, text_embeddings
+from mclip.train.objective import Objective
 
 _LOG_EVERY = 50
-# The curve's loss is a mean over the interval; each of these columns is one unweighted term of it.
-_TERMS = ("rotation", "root", "joints", "velocity", "text", "contrast", "text_decode", "edit")
 
 
 class DivergedError(MclipError):
@@ -54,7 +50,8 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None, weights: Wei
     """
     checkpoint = _check_run(run, recipe)
     store = read_store(Path(recipe.data.store))
-    sampler = WindowSampler(store, recipe.data, text_embeddings(store, recipe, weights), seed=recipe.seed)
+    sampler = _sampler(store, recipe, run, weights)
+    steps = _steps(recipe, sampler)
     torch.manual_seed(recipe.seed)
     model = _initial_model(recipe).train()
     optimizer = torch.optim.AdamW(
@@ -62,12 +59,17 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None, weights: Wei
     )
     first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
     write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
-    last = min(recipe.optim.steps, stop_at or recipe.optim.steps)
-    curves = _Curves(run / "curves.csv", first)
+    last = min(steps, stop_at or steps)
+    objective = Objective(recipe.loss)
+    curves = _Curves(run / "curves.csv", first, objective.terms)
     started = time.monotonic()
     with console.progress(f"train {recipe.name}", last, first) as progress:
         for step in range(first, last):
-            terms = _step(model, optimizer, recipe, sampler, step)
+            # Dropout is a function of seed and step too: a resumed run is the run that would have been.
+            torch.manual_seed((recipe.seed << 32) + step)
+            batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
+            rate = learning_rate(recipe.optim, step, steps)
+            terms = _step(model, optimizer, objective, batch, rate, recipe.optim.clip)
             if not math.isfinite(terms["total"]):
                 raise DivergedError(
                     f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
@@ -92,91 +94,58 @@ def _initial_model(recipe: Recipe) -> MotionClip:
     return model
 
 
-def objective(model: MotionClip, batch: Batch, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the losses on a batch, and its unweighted terms."""
-    weight = recipe.loss
-    features, mask = torch.from_numpy(batch.features), torch.from_numpy(batch.mask)
-    text, label = torch.from_numpy(batch.text), torch.from_numpy(batch.label)
-    few = len(batch.exemplar)
-    latents = model.encode(features, mask)
-
-    # One call decodes all there is to decode: latents, captions, edits.
-    sources, targets, masks = [latents], [features], [mask]
-    if weight.text_decode > 0 and few:
-        sources.append(text[:few])
-        targets.append(torch.from_numpy(batch.exemplar))
-        masks.append(torch.from_numpy(batch.exemplar_mask))
-    if weight.edit > 0 and few:
-        rows = torch.from_numpy(np.flatnonzero(batch.has_other))
-        other_text = torch.from_numpy(batch.other_text)
-        sources.append(losses.edited(latents[:few], text[:few], other_text)[rows])
-        targets.append(torch.from_numpy(batch.other)[rows])
-        masks.append(torch.from_numpy(batch.other_mask)[rows])
-    prediction = model.decode(torch.cat(sources), torch.ones(sum(map(len, sources)), mask.shape[1], dtype=torch.bool))
-    joints, wanted = joint_positions(prediction), joint_positions(torch.cat(targets))
-
-    pose, wanted_pose = joints - joints[:, :, :1], wanted - wanted[:, :, :1]
-
-    def reconstruction(start: int, stop: int, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        return (
-            losses.rotation_loss(prediction[start:stop], target, valid),
-            losses.root_loss(prediction[start:stop], target, valid),
-            losses.position_loss(pose[start:stop], wanted_pose[start:stop], valid),
-            losses.velocity_loss(joints[start:stop], wanted[start:stop], valid),
-        )
-
-    parts, start = [], 0
-    for source, target, valid in zip(sources, targets, masks, strict=True):
-        parts.append(reconstruction(start, start + len(source), target, valid))
-        start += len(source)
-
-    scale = (weight.rotation, weight.root, weight.joints, weight.velocity)
-
-    def weighted(part: tuple[Tensor, ...]) -> Tensor:
-        return torch.stack([factor * term for factor, term in zip(scale, part, strict=True)]).sum()
-
-    zero = torch.zeros(())
-    decoded = dict(
-        zip([name for name in ("text_decode", "edit") if getattr(weight, name) > 0 and few], parts[1:], strict=True)
+def _sampler(store: MotionStore, recipe: Recipe, run: Path, weights: Weights) -> WindowSampler | PieceSampler:
+    """What draws the batches. A tower of the teacher whose losses have no weight is not asked for anything."""
+    images = image_embeddings(store, recipe, weights) if recipe.loss.needs_images else None
+    if not recipe.data.piece:
+        texts = text_embeddings(store, recipe, weights) if recipe.loss.needs_text else None
+        return WindowSampler(store, recipe.data, texts, images, seed=recipe.seed)
+    sampler = PieceSampler(store, recipe.data, seed=recipe.seed)
+    # Joined captions are not the store's texts, and can be many: once per run.
+    captions = (
+        caption_embeddings(sampler.texts, recipe, run / ".captions.safetensors", weights)
+        if recipe.loss.needs_text
+        else None
     )
-    terms = {
-        **dict(zip(_TERMS, parts[0], strict=False)),
-        "text": losses.cosine_loss(latents, text),
-        "contrast": losses.contrast_loss(latents, text, label, weight.temperature) if weight.contrast > 0 else zero,
-        "text_decode": weighted(decoded["text_decode"]) if "text_decode" in decoded else zero,
-        "edit": weighted(decoded["edit"]) if "edit" in decoded else zero,
-    }
-    total = (
-        weighted(parts[0])
-        + weight.text * terms["text"]
-        + weight.contrast * terms["contrast"]
-        + weight.text_decode * terms["text_decode"]
-        + weight.edit * terms["edit"]
-    )
-    return total, terms
+    sampler.align(captions, images)
+    return sampler
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
+def _steps(recipe: Recipe, sampler: WindowSampler | PieceSampler) -> int:
+    """How long to train; the store says how many steps an epoch has."""
     optim = recipe.optim
+    if not optim.epochs or not isinstance(sampler, PieceSampler):
+        return optim.steps
+    steps = -(-optim.epochs * len(sampler) // optim.batch)
+    if optim.warmup > steps:
+        raise RecipeError(f"optim.warmup is {optim.warmup}, optim.epochs make only {steps} steps", "set it shorter")
+    console.err(f"{optim.epochs} epochs of {len(sampler)} pieces: {steps} steps")
+    return steps
+
+
+def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to the final share at the last of `steps`."""
     if step < optim.warmup:
         return optim.lr * (step + 1) / optim.warmup
-    done = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
-    return optim.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+    done = (step - optim.warmup) / max(1, steps - optim.warmup)
+    return optim.lr * (optim.final + (1 - optim.final) / 2 * (1 + math.cos(math.pi * done)))
 
 
 def _step(
-    model: MotionClip, optimizer: torch.optim.Optimizer, recipe: Recipe, sampler: WindowSampler, step: int
+    model: MotionClip,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    batch: Batch,
+    rate: float,
+    clip: float,
 ) -> dict[str, float]:
-    # Dropout is a function of seed and step too: a resumed run is the run that would have been.
-    torch.manual_seed((recipe.seed << 32) + step)
-    batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, step)
+        group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    total, terms = objective(model, batch, recipe)
+    total, terms = objective(model, batch)
     total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
+    if clip > 0:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     return {"total": total.item(), **{name: value.item() for name, value in terms.items()}}
 
@@ -198,13 +167,16 @@ def _check_run(run: Path, recipe: Recipe) -> Path | None:
 
 
 class _Curves:
-    """Means of the loss terms, one CSV line per interval; lines past the checkpoint resumed from are dropped."""
+    """Means of the unweighted terms of the loss, one CSV line per interval.
 
-    def __init__(self, path: Path, step: int) -> None:
-        self._path, self._sums, self._count = path, dict.fromkeys(("total", *_TERMS), 0.0), 0
+    Lines past the checkpoint resumed from are dropped.
+    """
+
+    def __init__(self, path: Path, step: int, terms: tuple[str, ...]) -> None:
+        self._path, self._sums, self._count = path, dict.fromkeys(("total", *terms), 0.0), 0
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and step else []
         kept = [line for line in lines[1:] if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= step]
-        write_text(path, "\n".join([",".join(("step", "total", *_TERMS)), *kept]) + "\n")
+        write_text(path, "\n".join([",".join(("step", *self._sums)), *kept]) + "\n")
 
     def add(self, terms: dict[str, float]) -> None:
         for name, value in terms.items():
