@@ -33,7 +33,7 @@ class Perfect(Engine):
         return np.asarray(means[(np.array(moved) + self.shift) % len(ACTIONS)])
 
     def decode(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        made = self.features.copy()
+        made = self.features[: len(latents), : mask.shape[1]].copy()
         made[..., 24, :3] += np.array(self.offset, np.float32)
         return made
 
