@@ -62,6 +62,11 @@ def _write(path: Path) -> None:
         for name in ("path", "sha256", "reason"):
             writer.strings(f"skipped/{name}", [f"{name} of a bad file"])
         writer.images(IMAGES)
+        writer.array("captions/layer", np.array([0, 0], np.int32))
+        writer.array("captions/processed", np.array([1, 1], np.int32))
+        writer.array("categories/offsets", np.array([0, 1, 3], np.int64))
+        writer.array("categories/label", np.array([0, 0, 0], np.int32))
+        writer.array("source_fps", np.array([60.0, 120.0, 250.0]))
 
 
 def test_what_was_written_is_read_back(path: Path) -> None:
@@ -75,11 +80,26 @@ def test_what_was_written_is_read_back(path: Path) -> None:
     assert store.texts == ("turn left", "turn right")
     assert store.skipped == (("path of a bad file", "sha256 of a bad file", "reason of a bad file"),)
     assert store.captions.stop.tolist() == [3, 4]
+    assert (store.captions.layer.tolist(), store.captions.processed.tolist()) == ([0, 0], [1, 1])
+    assert [store.captions.categories(row).tolist() for row in range(2)] == [[0], [0, 0]]
+    assert store.source_fps is not None
+    assert store.source_fps.tolist() == [60.0, 120.0, 250.0]
     assert len(store) == 3
     assert len(store.captions) == 2
     assert [store.length(i) for i in range(3)] == list(LENGTHS)
     np.testing.assert_array_equal(store.transl, TRANSL)
     assert store.embeddings == {}
+
+
+def test_a_store_without_layers_and_categories_has_its_labels_for_them(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for name in ("captions/layer", "captions/processed", "categories", "source_fps"):
+            del file[name]
+    store = read_store(path)
+    captions = store.captions
+    assert (captions.layer.tolist(), captions.processed.tolist()) == ([0, 1], captions.text.tolist())
+    assert [captions.categories(row).tolist() for row in range(2)] == [[0], [0]]
+    assert store.source_fps is None
 
 
 def test_a_motion_comes_back_with_its_rotations(path: Path) -> None:
@@ -244,6 +264,12 @@ def _promise(file: h5py.File, _: Path) -> None:
         (_replace("captions/stop", np.array([3, 6], np.int32)), "outside its motion"),
         (_replace("captions/stop", np.array([0, 4], np.int32)), "outside its motion"),
         (_replace("captions/stop", np.array([3], np.int32)), "differ in length"),
+        (_replace("captions/layer", np.array([0], np.int32)), "captions/layer"),
+        (_replace("captions/processed", np.array([0, 2], np.int32)), "captions/processed"),
+        (_replace("categories/label", np.array([0, 1, 0], np.int32)), "categories"),
+        (_replace("categories/offsets", np.array([0, 3, 2], np.int64)), "categories"),
+        (_replace("categories/offsets", np.array([0, 1, 2], np.int64)), "categories"),
+        (_replace("source_fps", np.array([60.0, 120.0])), "source_fps"),
         (_replace("frames/offsets", np.array([0, 7, 10, 99], np.int64)), "frames"),
         (_replace("frames/motion", np.array([0, 2, 3], np.int32)), "frames"),
         (_external_link, "link"),

@@ -29,6 +29,14 @@ Datasets
     skipped/path, skipped/sha256, skipped/reason       (S,) str     files that could not be used, and why
 
 Datasets that MAY be missing
+    source_fps (N,) float64   frames per second of the source file, before it was resampled
+    captions/layer     (C,)   int32     of the captions of one motion and layer, the later row holds the frames that it
+                                        shares with earlier ones; missing: every caption has its own
+    captions/processed (C,)   int32     index into texts: the caption as its data set cleaned it (BABEL's proc_label);
+                                        missing: equal to captions/text
+    categories/offsets (C+1,) int64     caption c is of the action categories offsets[c] to offsets[c+1] (exclusive),
+    categories/label   (R,)   int32     which are indices into labels; there may be none, or several (BABEL's act_cat);
+                                        missing: each caption's label is its only category
     embeddings/<text space>  (K, W) float32   unit-length embeddings of texts
     frames/data              (bytes,) uint8   images, one after another, each a WebP file
     frames/offsets           (P+1,)   int64   image p is bytes offsets[p] to offsets[p+1]
@@ -68,7 +76,10 @@ SPACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Captions:
-    """What is said about which frames; all fields (C,) int32, see the module docstring."""
+    """What is said about which frames: columns (C,) int32, and each caption's action categories.
+
+    Meanings are those of the module docstring; what a store lacks is filled in as told there.
+    """
 
     motion: NDArray[np.int32]
     start: NDArray[np.int32]
@@ -76,10 +87,18 @@ class Captions:
     text: NDArray[np.int32]
     mirrored: NDArray[np.int32]
     label: NDArray[np.int32]
+    layer: NDArray[np.int32]
+    processed: NDArray[np.int32]
+    category_offsets: NDArray[np.int64]  # (C+1,)
+    category: NDArray[np.int32]  # (R,)
 
     def __len__(self) -> int:
         """The number of captions C."""
         return len(self.motion)
+
+    def categories(self, row: int) -> NDArray[np.int32]:
+        """The action categories of a caption, as indices into the store's labels; none for some."""
+        return self.category[self.category_offsets[row] : self.category_offsets[row + 1]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,6 +142,7 @@ class MotionStore:
     labels: tuple[str, ...]
     captions: Captions
     skipped: tuple[tuple[str, str, str], ...] = ()  # path, sha256, reason
+    source_fps: NDArray[np.float64] | None = None
     embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     frames: Frames | None = None
     body: str = ""
@@ -250,9 +270,6 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
         if count < 0 or offsets[0] != 0 or (np.diff(offsets) <= 0).any():
             raise DataError(f"{path}: 'offsets' does not rise from 0")
         texts, labels = reader.strings("texts", None), reader.strings("labels", None)
-        columns = {
-            name: reader.array(f"captions/{name}", np.int32, None) for name in Captions.__dataclass_fields__
-        }  # all (C,)
         store = MotionStore(
             file=path,
             fps=reader.number("fps"),
@@ -269,10 +286,11 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
             gender=reader.strings("gender", count),
             texts=texts,
             labels=labels,
-            captions=Captions(**columns),
+            captions=reader.captions(),
             skipped=tuple(
                 zip(*(reader.strings(f"skipped/{name}", None) for name in ("path", "sha256", "reason")), strict=True)
             ),
+            source_fps=reader.optional("source_fps", np.float64, count),
             embeddings=reader.embeddings(len(texts)),
             frames=reader.frames(count),
             body=reader.text("body"),
@@ -290,13 +308,18 @@ def _check(store: MotionStore) -> None:
         raise DataError(f"{path}: fps is {store.fps}")
     if not set(store.gender) <= set(GENDERS):
         raise DataError(f"{path}: 'gender' holds more than {', '.join(GENDERS)}")
-    limits = {"motion": len(store), "text": len(store.texts), "mirrored": len(store.texts), "label": len(store.labels)}
+    texts, labels = len(store.texts), len(store.labels)
+    limits = {"motion": len(store), "text": texts, "mirrored": texts, "processed": texts, "label": labels}
     for name, limit in limits.items():
         column = getattr(captions, name)
         if len(column) != len(captions) or (column < 0).any() or (column >= limit).any():
             raise DataError(f"{path}: 'captions/{name}' points outside the store")
-    if len(captions.start) != len(captions) or len(captions.stop) != len(captions):
+    if not len(captions.start) == len(captions.stop) == len(captions.layer) == len(captions):
         raise DataError(f"{path}: the captions' columns differ in length")
+    rises = captions.category_offsets[0] == 0 and (np.diff(captions.category_offsets) >= 0).all()
+    whole = rises and captions.category_offsets[-1] == len(captions.category)
+    if not whole or (captions.category < 0).any() or (captions.category >= labels).any():
+        raise DataError(f"{path}: 'categories' points outside the store")
     lengths = np.diff(store.offsets)[captions.motion]
     if (captions.start < 0).any() or (captions.stop <= captions.start).any() or (captions.stop > lengths).any():
         raise DataError(f"{path}: a caption's frames lie outside its motion")
@@ -351,6 +374,29 @@ class _Reader:
         if result.dtype.kind == "f" and not mapped and not np.isfinite(result).all():
             raise DataError(f"{self._path}: '{name}' holds NaN or infinite values")
         return result
+
+    def optional(self, name: str, dtype: type, *shape: int | None) -> NDArray[Any] | None:
+        """A dataset of this type and shape, or None if there is none."""
+        return None if self._member(name) is None else self.array(name, dtype, *shape)
+
+    def captions(self) -> Captions:
+        """The captions' columns and categories."""
+        names = ("motion", "start", "stop", "text", "mirrored", "label")
+        columns = {name: self.array(f"captions/{name}", np.int32, None) for name in names}
+        count = len(columns["motion"])
+        layer = self.optional("captions/layer", np.int32, count)
+        processed = self.optional("captions/processed", np.int32, count)
+        offsets, category = np.arange(count + 1, dtype=np.int64), columns["label"]
+        if self._member("categories") is not None:
+            offsets = self.array("categories/offsets", np.int64, count + 1)
+            category = self.array("categories/label", np.int32, None)
+        return Captions(
+            **columns,
+            layer=np.arange(count, dtype=np.int32) if layer is None else layer,
+            processed=columns["text"] if processed is None else processed,
+            category_offsets=offsets,
+            category=category,
+        )
 
     def strings(self, name: str, length: int | None) -> tuple[str, ...]:
         """A dataset of strings; None stands for any length."""
