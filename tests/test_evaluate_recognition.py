@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclip.data.store import MotionStore
+from mclip.data.captions import CaptionTable
+from mclip.data.store import MotionStore, read_store, write_store
 from mclip.errors import DataError, UsageError
 from mclip.evaluate.recognition import (
     Named,
     class_scores,
     count_frames,
     draw_windows,
+    find_classes,
     names_of,
     read_classes,
 )
@@ -93,6 +95,41 @@ def test_a_store_names_its_motions_by_its_labels(tiny_store: MotionStore) -> Non
     assert {each.name for each in named} == set(tiny_store.labels)
     assert all(each.stop - each.start == 50 for each in named)
     assert len(names_of(tiny_store, "train")) == 9
+
+
+def test_a_frame_counts_once_for_a_name_and_where_it_is_heard(tmp_path: Path) -> None:
+    table = CaptionTable()
+    layer = table.new_layer()
+    # One annotator: turning covers the middle of the walk. Another one saw a walk, too.
+    table.add(1, 0, 40, "strolls", "walk", categories=["walk", "forward movement"], layer=layer)
+    table.add(1, 10, 20, "turns", "turn", categories=["turn"], layer=layer)
+    table.add(1, 5, 15, "goes", "walk", categories=["walk"])
+    table.add(0, 0, 30, "sits", "sit", categories=[])
+    with write_store(tmp_path / "store.h5", frames=70, fps=30.0, options={}) as writer:
+        writer.add_motion(
+            np.tile(np.eye(3)[:2].reshape(6), (70, 24, 1)).astype(np.float32), np.zeros((70, 3), np.float32)
+        )
+        writer.array("offsets", np.array([0, 30, 70], np.int64))
+        writer.array("betas", np.zeros((2, 10), np.float32))
+        strings = {"path": ["a", "b"], "sha256": ["0" * 64] * 2, "source": ["", ""], "gender": ["neutral"] * 2}
+        for name, values in {**strings, **{f"skipped/{part}": [] for part in ("path", "sha256", "reason")}}.items():
+            writer.strings(name, values)
+        writer.splits(["val", "val"])
+        table.write(writer)
+    named = names_of(read_store(tmp_path / "store.h5"), "val")
+    assert named == [
+        Named(30, 40, "forward movement"),
+        Named(50, 70, "forward movement"),
+        Named(40, 50, "turn"),
+        Named(30, 45, "walk"),
+        Named(50, 70, "walk"),
+    ]
+
+
+def test_babels_classes_come_by_name(tmp_path: Path) -> None:
+    assert len(find_classes("babel-60")) == 60 and find_classes("babel-120")[:60] == find_classes("babel-60")
+    (tmp_path / "mine").write_text("walk\nrun")
+    assert find_classes(str(tmp_path / "mine")) == ("walk", "run")
 
 
 def test_classes_are_read_from_lines_and_from_babels_json(tmp_path: Path) -> None:

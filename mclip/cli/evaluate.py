@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 def evaluate(
     pack: Annotated[str, typer.Argument(metavar="PACK", help="Pack by name or folder.")],
     data: Annotated[Path, typer.Option(help="Store made by mclip preprocess.")],
-    split: Annotated[str, typer.Option(help="Which recordings: train, val or test.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which recordings: train, val or test. [default: test; val with BABEL's classes]"),
+    ] = None,
     labels: Annotated[
-        Path | None,
-        typer.Option(help="Also recognise windows among these classes: a file with one a line, or BABEL's JSON."),
+        str | None,
+        typer.Option(help="Also recognise these classes: babel-60, babel-120, or a file with one a line."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Measure what is drawn by chance so many times.")] = 1,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Keep the result in this .json file, too.")] = None,
@@ -44,12 +47,14 @@ def evaluate(
         from mclip.data.store import read_store
         from mclip.evaluate import evaluate as score
         from mclip.evaluate.protocol import check_output, seed_range
-        from mclip.evaluate.recognition import read_classes
+        from mclip.evaluate.recognition import LISTS, find_classes
 
     chosen = seed_range(seeds)
     if out is not None:
         check_output(out, force=force)
-    classes = read_classes(labels) if labels else ()
+    classes = find_classes(labels) if labels else ()
+    # The original's recognition is scored on val.
+    split = split or ("val" if labels in LISTS else "test")
     engine = Engine.open(pack, device)
     result = score(engine, read_store(data), split, seeds=chosen, classes=classes)
     report = {

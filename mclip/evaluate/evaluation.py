@@ -34,7 +34,7 @@ from mclip.evaluate.generation import (
     quality,
 )
 from mclip.evaluate.protocol import Estimate, check, cut, data_sha256, over_seeds, unit
-from mclip.evaluate.recognition import ClassScores, Named, class_scores, count_frames, draw_windows, names_of
+from mclip.evaluate.recognition import PIECE, ClassScores, Named, class_scores, count_frames, draw_windows, names_of
 from mclip.evaluate.reconstruction import Errors, positions, window_errors
 from mclip.evaluate.retrieval import ranks_of, retrieve
 from mclip.geometry import axis_angle_to_matrix
@@ -150,7 +150,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a pack on a split of a store.
 
-    classes: also recognise windows among these names, said of the frames by `named` (the store's labels if None)
+    classes: also recognise windows among these names, said of frames by `named` (the store's categories if None)
     seeds: different ones, at least one
     Raises UsageError for no known split, PackError and DataError when pack and store do not fit, and DataError when the
     split has no captioned motion that is long enough, or no window with one of the classes.
@@ -169,7 +169,7 @@ def evaluate(
         split=split,
         window=lengths.default,
         min_window=lengths.min,
-        labels=len(store.labels),
+        labels=len(np.unique(store.captions.label)),
         classes=tuple(classes),
         seeds=tuple(seeds),
         data_sha256=data_sha256(store),
@@ -278,7 +278,7 @@ def _classes(
                 raise DataError(
                     f"{store.file}: split {split!r} has no window of {length} frames with one of the "
                     f"{len(classes)} classes",
-                    "check the labels given to mclip preprocess, and the split",
+                    f"check labels and split; motions of less than {round(length * PIECE)} frames give no window",
                 )
             latents = np.concatenate(
                 [

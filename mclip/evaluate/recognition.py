@@ -13,6 +13,7 @@ any of its classes is among the nearest k. Three scores of the same ranking:
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mclip.data.captions import WindowCaptions
 from mclip.data.store import MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.evaluate.retrieval import ranks_of
+from mclip.runtime.babel import BABEL_60, BABEL_120
 
 # Frames of a piece to frames of a window drawn in it: 100 to 60.
 PIECE = 5 / 3
 TOP = (1, 5)
+LISTS = {"babel-60": BABEL_60, "babel-120": BABEL_120}
 # BABEL's list of 150 classes has 3 kB.
 MAX_CLASS_BYTES = 1_000_000
 
@@ -77,20 +81,26 @@ def class_scores(scores: NDArray[np.float32], frames: NDArray[np.int64]) -> Clas
 
 
 def names_of(store: MotionStore, split: str) -> list[Named]:
-    """What the labels of a store say about the motions of a split."""
-    captions = store.captions
-    said = {
-        (int(store.offsets[motion]) + start, int(store.offsets[motion]) + stop, store.labels[label])
-        for motion, start, stop, label in zip(
-            captions.motion.tolist(),
-            captions.start.tolist(),
-            captions.stop.tolist(),
-            captions.label.tolist(),
-            strict=True,
-        )
-        if store.split[motion] == split
-    }
-    return [Named(*each) for each in sorted(said)]
+    """What the categories of a store's captions say about the motions of a split; each frame at most once a name."""
+    heard = WindowCaptions(store)
+    said: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for motion in np.flatnonzero(np.array(store.split) == split).tolist():
+        first = int(store.offsets[motion])
+        for row, start, stop in heard.parts(motion):
+            for label in store.captions.categories(row).tolist():
+                said[store.labels[label]].append((first + start, first + stop))
+    return [Named(start, stop, name) for name in sorted(said) for start, stop in _merge(said[name])]
+
+
+def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Intervals that cover the same frames and do not overlap."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(intervals):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def draw_windows(store: MotionStore, split: str, length: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -110,7 +120,7 @@ def draw_windows(store: MotionStore, split: str, length: int, random: np.random.
 
 
 def count_frames(windows: NDArray[np.int64], named: Sequence[Named], classes: Sequence[str]) -> NDArray[np.int64]:
-    """How many frames of each window show each class (n, M); where spans of one name overlap, both count."""
+    """How many frames of each window show each class (n, M); the spans of one name do not overlap."""
     column = {name: index for index, name in enumerate(classes)}
     result = np.zeros((len(windows), len(classes)), np.int64)
     for each in named:
@@ -120,17 +130,24 @@ def count_frames(windows: NDArray[np.int64], named: Sequence[Named], classes: Se
     return result
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """A list of classes: one name a line, or a JSON object of names and their numbers as BABEL gives it.
+def find_classes(name: str) -> tuple[str, ...]:
+    """A list of classes by name (LISTS), or from a file: see `read_classes`."""
+    return LISTS[name] if name in LISTS else read_classes(Path(name))
 
-    Raises DataError with the reason when it cannot be read, UsageError for less than two classes or one twice.
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """A list of classes from a file: one name a line, or a JSON object of names and numbers as BABEL gives it.
+
+    Raises DataError when it cannot be read, UsageError for less than two classes or one twice.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CLASS_BYTES + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror})", f"give {', '.join(LISTS)}, or a file with one class a line"
+        ) from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not UTF-8 text", "write one class a line") from None
     if len(content) > MAX_CLASS_BYTES:
