@@ -9,7 +9,9 @@ A pack MUST hold these files, flat in one directory, and each MUST be listed in 
     LICENSE, CARD.md     what it may be used for, what it was made from, how good it is
 
 It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
-embedding itself is decoded. Files the manifest does not list are never opened.
+embedding itself is decoded. A pack without text, made where the text space's weights were not at hand, holds no
+text_encoder.onnx, tokenizer.json and prior: motions are encoded and decoded, texts are not. Files the manifest does not
+list are never opened.
 
 `manifest.json` is the JSON form of `Manifest` below: every key is required, unknown keys are errors. `format` is raised
 when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with their weights
@@ -37,8 +39,10 @@ from mclip.recipe import REPRESENTATIONS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-GRAPHS = ("text_encoder", "motion_encoder", "motion_decoder")
-REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), "tokenizer.json", "LICENSE", "CARD.md")
+MOTION_GRAPHS = ("motion_encoder", "motion_decoder")
+GRAPHS = ("text_encoder", *MOTION_GRAPHS)
+REQUIRED = (*(f"{graph}.onnx" for graph in MOTION_GRAPHS), "LICENSE", "CARD.md")
+REQUIRED_FOR_TEXT = ("text_encoder.onnx", "tokenizer.json")
 PRIORS = ("bank",)
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -125,7 +129,7 @@ class Manifest:
     latent          width D of latents and text embeddings
     representation  how a frame is written as numbers, see mclip.runtime.representation
     fps             frames per second of every motion in and out
-    max_tokens      longest text, special tokens included
+    max_tokens      longest text, special tokens included; None for a pack without text
     recipe          the resolved training recipe
     data            training motions by source
     license         one line; the text is in LICENSE
@@ -135,7 +139,7 @@ class Manifest:
     mclip: str
     name: str
     text_space: str
-    max_tokens: int
+    max_tokens: int | None
     latent: int
     representation: str
     fps: float
@@ -148,6 +152,11 @@ class Manifest:
     data: Mapping[str, int]
     license: str
 
+    @property
+    def has_text(self) -> bool:
+        """Whether the pack can embed texts."""
+        return self.max_tokens is not None
+
     def __post_init__(self) -> None:
         for valid, key, rule in self._rules():
             if not valid:
@@ -155,7 +164,8 @@ class Manifest:
 
     def _rules(self) -> list[tuple[bool, str, str]]:
         frames, prior = self.frames, self.prior
-        needed = {*REQUIRED, *([prior.file] if prior else [])}
+        needed = {*REQUIRED, *(REQUIRED_FOR_TEXT if self.has_text else ()), *([prior.file] if prior else [])}
+        graphs = GRAPHS if self.has_text else MOTION_GRAPHS
         return [
             (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
             (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
@@ -165,11 +175,16 @@ class Manifest:
                 f"is {self.representation}; this mclip knows {', '.join(REPRESENTATIONS)}",
             ),
             (0 < self.latent <= MAX_LATENT, "latent", f"must lie between 1 and {MAX_LATENT}"),
-            (0 < self.max_tokens <= MAX_TOKENS, "max_tokens", f"must lie between 1 and {MAX_TOKENS}"),
+            (
+                self.max_tokens is None or 0 < self.max_tokens <= MAX_TOKENS,
+                "max_tokens",
+                f"must lie between 1 and {MAX_TOKENS}",
+            ),
             (1 <= self.fps <= 1000, "fps", "must lie between 1 and 1000"),
             (0 < frames.min <= frames.default <= frames.max <= MAX_FRAMES, "frames", "needs 0 < min <= default <= max"),
             (self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}"),
-            (set(self.graphs) == set(GRAPHS), "graphs", f"must be {', '.join(GRAPHS)}"),
+            (set(self.graphs) == set(graphs), "graphs", f"must be {', '.join(graphs)}"),
+            (prior is None or self.has_text, "prior", "needs a text encoder"),
             (prior is None or prior.kind in PRIORS, "prior.kind", f"must be one of {', '.join(PRIORS)}"),
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
             (needed <= set(self.files), "files", f"must list {', '.join(sorted(needed - set(self.files)))}"),

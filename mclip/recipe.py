@@ -28,8 +28,8 @@ MAX_SIZE = 16_384
 # The name of a recipe becomes that of a folder and of a pack.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-REPRESENTATIONS = ("smpl24",)
-TEXT_SPACES = ("minilm-l6",)
+REPRESENTATIONS = ("smpl24", "motionclip-legacy")
+TEXT_SPACES = ("minilm-l6", "clip-vit-b32")
 ARCHITECTURES = ("paper", "dct")
 
 

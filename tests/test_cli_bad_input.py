@@ -388,7 +388,7 @@ def test_the_run_a_pack_is_made_of_is_checked(mclip: Run, folder: Path) -> None:
     [
         ("format", 99, "pip install -U mclip"),
         ("mclip", 3, "mclip must be str"),
-        ("representation", "motionclip-legacy", "this mclip knows smpl24"),
+        ("representation", "quaternions", "this mclip knows smpl24"),
         ("latent", 25, "re-run mclip export"),
         ("surprise", 1, "unknown key 'surprise'"),
         ("fps", 0, "fps must lie between"),

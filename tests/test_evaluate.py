@@ -21,8 +21,8 @@ from mclip.evaluate.protocol import Estimate
 from mclip.evaluate.recognition import Named
 from mclip.evaluate.reconstruction import positions
 from mclip.pack import Pack
-from mclip.recipe import REPRESENTATIONS
 from mclip.runtime.engine import Engine
+from mclip.runtime.representation import LEGACY, Representation
 from tests.commands import Run, runner
 from tests.fakes import ACTIONS
 
@@ -94,13 +94,34 @@ def test_what_cannot_be_measured_says_why(tiny_pack: Pack, tiny_store: MotionSto
         evaluate(engine, tiny_store, classes=("dance", "sleep"))
 
 
-def test_another_representation_is_refused(
+class Legacy(Perfect):
+    """Decodes what it encoded, in the original's representation."""
+
+    @property
+    def kind(self) -> Representation:
+        return LEGACY
+
+
+def test_the_originals_representation_is_measured_as_well(tiny_pack: Pack, tiny_store: MotionStore) -> None:
+    engine = Legacy(tiny_pack, "cpu")
+    result, ours = evaluate(engine, tiny_store), evaluate(Perfect(tiny_pack, "cpu"), tiny_store)
+    total = result.scores[TOTAL]
+    assert max(total.mpjpe_root, total.mpjpe_absolute, total.vertex_absolute, total.velocity) < 1e-3
+    assert total.top1 == 1.0
+    # What is recorded is measured in the world, whatever the pack can say of it.
+    assert result.generation.real == ours.generation.real
+    assert "stays in place" in result.protocol and "stays in place" not in ours.protocol
+
+
+def test_a_pack_without_text_says_what_is_missing(
     tiny_pack: Pack, tiny_store: MotionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mclip.pack.REPRESENTATIONS", (*REPRESENTATIONS, "stick-figure"))
-    other = replace(tiny_pack, manifest=replace(tiny_pack.manifest, representation="stick-figure"))
-    with pytest.raises(PackError, match=r"stick-figure, evaluate measures smpl24"):
-        evaluate(Engine(other, "cpu"), tiny_store)
+    def refuse(self: Engine, texts: object) -> list[list[int]]:
+        raise PackError("this pack has no text encoder")
+
+    monkeypatch.setattr(Engine, "tokenize", refuse)
+    with pytest.raises(PackError, match="no text encoder"):
+        evaluate(Engine(tiny_pack, "cpu"), tiny_store)
 
 
 def test_a_perfect_model_retrieves_and_names_everything(tiny_pack: Pack, tiny_store: MotionStore) -> None:

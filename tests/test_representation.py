@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from mclip.geometry import angle_between, axis_angle_to_matrix, matrix_to_rot6d, rotation_about
 from mclip.motion import Motion
-from mclip.runtime.representation import features_to_motion, heading, mirror_features, motion_to_features, to_features
+from mclip.recipe import REPRESENTATIONS
+from mclip.runtime.representation import (
+    LEGACY,
+    features_to_motion,
+    heading,
+    mirror_features,
+    motion_to_features,
+    overwrite_root,
+    representation,
+    to_features,
+    world_to_motion,
+)
 from mclip.skeleton.smpl import JOINT, MIRROR, forward_kinematics
 
 
@@ -82,3 +93,57 @@ def test_mirroring_exchanges_left_and_right_joints() -> None:
     np.testing.assert_allclose(joints(mirrored), expected, atol=3e-4)
     assert MIRROR[JOINT["left_wrist"]] == JOINT["right_wrist"]
     np.testing.assert_allclose(mirror_features(mirror_features(features)), features, atol=0)
+
+
+def test_every_representation_a_recipe_may_name_is_there() -> None:
+    assert [representation(name).name for name in REPRESENTATIONS] == list(REPRESENTATIONS)
+
+
+def test_legacy_features_are_the_rotations_and_the_swing_of_the_right_ankle() -> None:
+    motion = random_motion(7)
+    features = motion_to_features(motion, LEGACY)
+    np.testing.assert_allclose(features[:, :24], matrix_to_rot6d(axis_angle_to_matrix(motion.pose)), atol=1e-6)
+    pelvis, ankle = (joints(motion)[:, JOINT[name]] for name in ("pelvis", "right_ankle"))
+    swing = ankle - pelvis
+    np.testing.assert_allclose(features[:, 24, :3], swing - swing[0], atol=1e-5)
+    assert (features[:, 24, 3:] == 0).all()
+    # Windows are cut before they are written: each begins at zero.
+    np.testing.assert_allclose(motion_to_features(motion.slice(3, 7), LEGACY)[0, 24], 0, atol=1e-7)
+
+
+def test_legacy_features_keep_poses_and_headings_but_no_path() -> None:
+    motion = random_motion(8)
+    back = features_to_motion(motion_to_features(motion, LEGACY), 30, LEGACY)
+    expected, found = (axis_angle_to_matrix(each.pose.astype(np.float64)) for each in (motion, back))
+    assert angle_between(expected, found).max() < 1e-3
+    assert (back.transl == 0).all()
+
+
+def test_legacy_generation_stands_upright_facing_minus_y() -> None:
+    features = motion_to_features(random_motion(9), LEGACY)
+    generated = world_to_motion(LEGACY.decode_generated(features), 30)
+    standing = axis_angle_to_matrix(np.array([np.pi / 2, 0, 0]))
+    assert angle_between(axis_angle_to_matrix(generated.pose[:, 0].astype(np.float64)), standing).max() < 1e-5
+    # Everything below the root stays as it was.
+    np.testing.assert_allclose(generated.pose[:, 1:], features_to_motion(features, 30, LEGACY).pose[:, 1:], atol=1e-5)
+    overwritten = overwrite_root(features)
+    # Half a turn about X: upright where Y points down.
+    np.testing.assert_allclose(
+        overwritten[:, 0], np.tile(matrix_to_rot6d(rotation_about(0, np.array(np.pi))), (7, 1)), atol=1e-6
+    )
+    assert not np.array_equal(features, overwritten)
+
+
+def test_legacy_mirroring_exchanges_left_and_right_and_keeps_padding() -> None:
+    motion = random_motion(10)
+    features = motion_to_features(motion, LEGACY)
+    mirrored = LEGACY.mirror(features)
+    pelvis = joints(motion)[:, :1]
+    expected = (joints(motion) - pelvis)[:, list(MIRROR)] * np.array([-1, 1, 1])
+    found = joints(features_to_motion(mirrored, 30, LEGACY))
+    np.testing.assert_allclose(found - found[:, :1], expected, atol=3e-4)
+    swing = expected[:, JOINT["right_ankle"]]
+    np.testing.assert_allclose(mirrored[:, 24, :3], swing - swing[0], atol=3e-4)
+    np.testing.assert_allclose(LEGACY.mirror(mirrored), features, atol=1e-6)
+    features[5:] = 0
+    assert (LEGACY.mirror(features)[5:] == 0).all()

@@ -14,7 +14,7 @@ import pytest
 import mclip.runtime.session
 from mclip import __version__
 from mclip.errors import DeviceError, PackError, UsageError
-from mclip.geometry import axis_angle_to_matrix
+from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix
 from mclip.motion import load_npz
 from mclip.pack import Pack
 from mclip.runtime.engine import CHUNK, Engine
@@ -193,6 +193,16 @@ def test_a_generated_motion_stands_on_the_ground_at_the_origin_and_faces_forward
     np.testing.assert_allclose(motion.transl[0, :2], 0.0, atol=1e-6)
     assert abs(float(heading(rotations[0, 0]))) < 1e-5
     assert (len(motion), motion.fps) == (20, 30.0)
+
+
+def test_without_a_path_the_body_stays_upright_in_place_and_touches_the_ground_in_every_frame(tiny_pack: Pack) -> None:
+    legacy = replace(tiny_pack, manifest=replace(tiny_pack.manifest, representation="motionclip-legacy"))
+    (made,) = generate(Engine(legacy, "cpu"), [Prompt("a person bends slowly")])
+    rotations = axis_angle_to_matrix(made.motion.pose.astype(np.float64))
+    np.testing.assert_allclose(rotations[:, 0], np.tile(Y_UP_TO_Z_UP, (len(made.motion), 1, 1)), atol=1e-5)
+    np.testing.assert_allclose(made.motion.transl[:, :2], 0, atol=1e-6)
+    _, joints = forward_kinematics(rotations, made.motion.transl)
+    np.testing.assert_allclose(lowest_point(joints), 0, atol=1e-5)
 
 
 def test_a_generated_file_says_how_it_was_made(engine: Engine, tmp_path: Path) -> None:

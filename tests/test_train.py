@@ -21,7 +21,7 @@ from mclip.errors import DataError, RecipeError, UsageError
 from mclip.motion import Motion
 from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict
-from mclip.runtime.representation import mirror_features, motion_to_features
+from mclip.runtime.representation import LEGACY, SMPL24, mirror_features, motion_to_features
 from mclip.train.checkpoint import latest_checkpoint, load_model
 from mclip.train.loop import learning_rate, objective, train
 
@@ -96,7 +96,7 @@ def sampler(store: MotionStore, store_path: Path) -> WindowSampler:
 
 def test_windows_are_those_of_the_motion(store: MotionStore) -> None:
     start, length = int(store.offsets[2]), 20
-    features, mask = gather(store, np.array([start + 5]), np.array([store.offsets[3]]), length, np.ones(1))
+    features, mask = gather(store, np.array([start + 5]), np.array([store.offsets[3]]), length, np.ones(1), SMPL24)
     expected = motion_to_features(store.motion(2).slice(5, 5 + length))
     np.testing.assert_allclose(features[0], expected, atol=1e-5)
     assert mask.all()
@@ -104,17 +104,39 @@ def test_windows_are_those_of_the_motion(store: MotionStore) -> None:
 
 def test_windows_that_reach_past_the_end_are_masked_and_zero(store: MotionStore) -> None:
     stop = int(store.offsets[1])
-    features, mask = gather(store, np.array([stop - 8]), np.array([stop]), 20, np.ones(1))
+    features, mask = gather(store, np.array([stop - 8]), np.array([stop]), 20, np.ones(1), SMPL24)
     assert mask[0].tolist() == [True] * 8 + [False] * 12
     assert not features[0, 8:].any()
 
 
 def test_half_speed_is_the_motion_at_twice_the_rate(store: MotionStore) -> None:
     start = int(store.offsets[0])
-    features, _ = gather(store, np.array([start]), np.array([store.offsets[1]]), 30, np.array([0.5]))
+    features, _ = gather(store, np.array([start]), np.array([store.offsets[1]]), 30, np.array([0.5]), SMPL24)
     expected = motion_to_features(store.motion(0).resample(60))[:30]
     # The joint swings by up to 35 degrees a frame here; see the comment in gather.
     np.testing.assert_allclose(features[0], expected, atol=6e-3)
+
+
+def test_windows_are_written_as_the_recipe_says(store: MotionStore, store_path: Path) -> None:
+    start, stop = int(store.offsets[1]), int(store.offsets[2])
+    features, _ = gather(store, np.array([start + 5]), np.array([stop]), 20, np.ones(1), LEGACY)
+    expected = motion_to_features(store.motion(1).slice(5, 25), LEGACY)
+    np.testing.assert_allclose(features[0], expected, atol=1e-5)
+    assert not np.allclose(expected, motion_to_features(store.motion(1).slice(5, 25)), atol=0.1)
+    config = replace(recipe(store_path).data, representation="motionclip-legacy", speed=(1.0, 1.0), mirror=1.0)
+    one = WindowSampler(store, config, store.embeddings["minilm-l6"], seed=3)
+    plain = WindowSampler(store, replace(config, mirror=0.0), store.embeddings["minilm-l6"], seed=3)
+    mirrored, batch = one.batch(0, 8, 4), plain.batch(0, 8, 4)
+    np.testing.assert_allclose(mirrored.features, LEGACY.mirror(batch.features), atol=1e-5)
+    assert (batch.features[:, 0, 24] == 0).all() and batch.features[:, 1:, 24].any()
+    assert (batch.exemplar[:, 0, 24] == 0).all()
+
+
+def test_a_legacy_recipe_trains(store_path: Path, tmp_path: Path) -> None:
+    settings = recipe(store_path, steps=10)
+    settings = replace(settings, data=replace(settings.data, representation="motionclip-legacy"))
+    first = train(settings, tmp_path / "run", stop_at=1).metrics["total"]
+    assert train(settings, tmp_path / "run").metrics["total"] < first
 
 
 def test_batches_are_functions_of_seed_and_step(store: MotionStore, store_path: Path) -> None:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mclip.nn.teachers import Teacher
 
 
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="Run directory of mclip train, or a checkpoint in it.")
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="Run directory of mclip train, or an original MotionCLIP checkpoint_*.pth.tar."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the pack.")],
     store: Annotated[
         Path | None, typer.Option(help="Store whose training motions become the prior. [default: no prior]")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Weights of the motion graphs: fp32, fp16 or int8.")] = "fp16",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the motion graphs: fp32, fp16 or int8. [default: fp16, of original checkpoints fp32]"
+        ),
+    ] = None,
+    without_text: Annotated[
+        bool, typer.Option("--without-text", help="Motion graphs alone, for want of the text space's weights.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the pack. [default: the recipe's]")] = None,
     card: Annotated[Path | None, typer.Option(help="CARD.md: data, figures, limits.")] = None,
     license_: Annotated[
@@ -27,6 +41,8 @@ def export(
 ) -> None:
     """Turn a trained model into a pack, which runs without torch.
 
+    An original checkpoint needs its opt.yaml beside it.
+
     Example: mclip export runs/mini -o packs/mini --store motions.h5
     """
     from mclip.cli import need
@@ -34,19 +50,22 @@ def export(
 
     with need("train"):
         from mclip.data.store import read_store
+        from mclip.export.official import is_official, known_of, load_official
         from mclip.export.pack import export_pack, read_texts
-        from mclip.nn.teachers import load_teacher
         from mclip.train.checkpoint import load_model
 
-        model, recipe = load_model(run)
+        official = is_official(run)
+        model, recipe = load_official(run) if official else load_model(run)
         pack = export_pack(
             model,
             recipe,
-            load_teacher(recipe.text_space),
+            _teacher(recipe.text_space, without_text),
             out,
             texts=read_texts(recipe, card, license_),
             store=read_store(store) if store else None,
-            precision=precision,
+            # An original checkpoint is asked for its own numbers.
+            precision=precision or ("fp32" if official else "fp16"),
+            record=known_of(recipe) if official else None,
             name=name,
             force=force,
         )
@@ -67,3 +86,15 @@ def export(
         text=f"{pack.path}: {size / 1e6:.1f} MB, "
         + ", ".join(f"{graph} within {spec.parity.stored:.1g} of torch" for graph, spec in manifest.graphs.items()),
     )
+
+
+def _teacher(text_space: str, without_text: bool) -> Teacher | None:
+    from mclip.errors import AssetError
+    from mclip.nn.teachers import load_teacher
+
+    if without_text:
+        return None
+    try:
+        return load_teacher(text_space)
+    except AssetError as error:
+        raise AssetError(error.message, f"{error.hint}; --without-text exports the motion graphs alone") from None

@@ -17,7 +17,7 @@ from mclip.data.store import MotionStore
 from mclip.errors import DataError
 from mclip.geometry import rot6d_to_matrix
 from mclip.recipe import DataConfig
-from mclip.runtime.representation import mirror_features, to_features
+from mclip.runtime.representation import Representation, representation
 from mclip.skeleton.smpl import forward_kinematics
 
 # The exemplar of a label is chosen among this many windows; medoids cost their square.
@@ -99,7 +99,12 @@ def spans_of(store: MotionStore, split: str, exclude: tuple[str, ...] = (), min_
 
 
 def gather(
-    store: MotionStore, start: NDArray[np.int64], stop: NDArray[np.int64], length: int, speed: NDArray[np.float64]
+    store: MotionStore,
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    length: int,
+    speed: NDArray[np.float64],
+    kind: Representation,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Windows of `length` frames from store frames start (B,) on, at speeds (B,), ending before stop (B,).
 
@@ -119,7 +124,7 @@ def gather(
         rotations = _lerp(store.rotations[low], store.rotations[high], fraction[..., None])
         rotations = rot6d_to_matrix(rotations)[..., :2, :].reshape(rotations.shape)
         transl = _lerp(store.transl[low], store.transl[high], fraction)
-    features = to_features(rotations, transl)
+    features = kind.encode(rotations, transl)
     features[~mask] = 0.0
     return features, mask
 
@@ -144,6 +149,7 @@ class WindowSampler:
         split: str = "train",
     ) -> None:
         self.store, self.config, self.embeddings, self.seed = store, config, embeddings, seed
+        self._kind = representation(config.representation)
         self.spans = spans_of(store, split, config.exclude, config.min_window)
         self.labels = list(store.labels)
         self._mirrored_label = self._mirror_labels()
@@ -176,8 +182,8 @@ class WindowSampler:
             offset, speed, mirror = np.where(anchored, 0, offset), np.where(anchored, 1, speed), mirror & ~anchored
         start = np.array([span.start for span in spans]) + offset
         stop = np.array([span.stop for span in spans])
-        features, mask = gather(self.store, start.astype(np.int64), stop, length, speed)
-        features[mirror] = mirror_features(features[mirror])
+        features, mask = gather(self.store, start.astype(np.int64), stop, length, speed, self._kind)
+        features[mirror] = self._kind.mirror(features[mirror])
         pick = random.random(size)
         text = np.array([_pick(s.mirrored if m else s.texts, p) for s, m, p in zip(spans, mirror, pick, strict=True)])
         labels = np.where(mirror, self._mirrored_label[labels], labels)
@@ -237,11 +243,11 @@ class WindowSampler:
         longest = [item for item in starts if item[0] == starts[0][0]]
         chosen = longest[:: max(1, -(-len(longest) // _EXEMPLAR_CANDIDATES))]
         start, stop = np.array([c[1] for c in chosen]), np.array([c[2] for c in chosen])
-        features, mask = gather(self.store, start, stop, length, np.ones(len(chosen)))
+        features, mask = gather(self.store, start, stop, length, np.ones(len(chosen)), self._kind)
         if len(chosen) == 1:
             return features[0], mask[0]
         thin = features[:, :: max(1, length // 20)]
-        _, joints = forward_kinematics(rot6d_to_matrix(thin[..., :24, :]), thin[..., 24, :3])
+        _, joints = forward_kinematics(*self._kind.decode(thin))
         flat = joints.reshape(len(chosen), -1)
         distance = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(1)
         best = int(np.argmin(distance))
@@ -251,7 +257,7 @@ class WindowSampler:
         if label in self._exemplars:
             return self._exemplars[label]
         features, mask = self._exemplars[int(self._mirrored_label[label])]
-        return mirror_features(features), mask
+        return self._kind.mirror(features), mask
 
     def _styles(self) -> dict[int, list[int]]:
         """For every label the other labels of the same action ("walk/angry" and "walk/old")."""

@@ -39,6 +39,7 @@ from mclip.evaluate.reconstruction import Errors, positions, window_errors
 from mclip.evaluate.retrieval import ranks_of, retrieve
 from mclip.geometry import axis_angle_to_matrix
 from mclip.runtime.engine import Engine
+from mclip.runtime.representation import SMPL24, representation
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.smpl import forward_kinematics
 
@@ -95,6 +96,7 @@ class Evaluation:
     """
 
     split: str
+    representation: str
     window: int
     min_window: int
     labels: int
@@ -110,12 +112,14 @@ class Evaluation:
     def protocol(self) -> str:
         """What was measured, a line for each part."""
         lines = [
-            f"split {self.split}: windows of {self.window} frames ({self.min_window} at least) one after another; "
-            "MPJPE of 24 joints on the free body, vertices of its skin; recognition by cosine of a span's mean latent "
-            f"with the mean embedding of each label's captions, among the store's {self.labels} labels",
+            f"split {self.split}, {self.representation}: windows of {self.window} frames ({self.min_window} at least) "
+            "one after another; MPJPE of 24 joints on the free body, vertices of its skin; recognition by cosine of a "
+            "span's mean latent with the mean embedding of each label's captions, among the store's "
+            f"{self.labels} labels",
             "retrieval: cosine of a span's mean latent with one of its captions, drawn by seed; any caption the data "
             "give to a motion is right, ties count as wrong",
-            "generation: a motion of the default length for each of these captions, beside the windows of the split",
+            "generation: a motion of the default length for each of these captions, beside the windows of the split"
+            + ("" if representation(self.representation).path else "; its body stays in place, so that its feet slide"),
         ]
         if self.classes:
             lines.insert(
@@ -152,21 +156,22 @@ def evaluate(
 
     classes: also recognise windows among these names, said of frames by `named` (the store's categories if None)
     seeds: different ones, at least one
-    Raises UsageError for no known split, PackError and DataError when pack and store do not fit, and DataError when the
-    split has no captioned motion that is long enough, or no window with one of the classes.
+    Raises UsageError for no known split, PackError for a pack without text, DataError when the frame rates differ, and
+    when the split has no captioned motion that is long enough or no window with one of the classes.
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}", f"choose one of {', '.join(SPLITS)}")
     check(engine, store)
     lengths = engine.manifest.frames
     spans = spans_of(store, split, (), lengths.min)
+    texts = _embed(engine, store)  # before the long part: a pack without text ends here
     recognition = _classes(engine, store, split, seeds, classes, named) if classes else None
     windows = _round_trip(engine, store, spans)
     pooled = unit(np.stack([windows.latents[windows.owner == index].mean(axis=0) for index in range(len(spans))]))
     drawn = [_draw(spans, seed) for seed in seeds]
-    texts = _embed(engine, store)
     return Evaluation(
         split=split,
+        representation=engine.kind.name,
         window=lengths.default,
         min_window=lengths.min,
         labels=len(np.unique(store.captions.label)),
@@ -188,13 +193,15 @@ def _round_trip(engine: Engine, store: MotionStore, spans: list[Span]) -> _Windo
     with progress("evaluate", len(bounds)) as bar:
         for at in range(0, len(bounds), _BATCH):
             start, stop = bounds[at : at + _BATCH].T
-            features, mask = gather(store, start, stop, lengths.default, np.ones(len(start)))
+            features, mask = gather(store, start, stop, lengths.default, np.ones(len(start)), engine.kind)
+            # Other representations lose how recordings move over the ground.
+            recorded, _ = gather(store, start, stop, lengths.default, np.ones(len(start)), SMPL24)
             latent = engine.encode_motion(features, mask)
             made = engine.decode(latent, mask)
             latents.append(latent)
             for row, kept in enumerate(mask):
-                errors.append(window_errors(made[row, kept], features[row, kept], fps, body))
-                movements.append(movement(positions(features[row, kept]), fps))
+                errors.append(window_errors(made[row, kept], features[row, kept], fps, body, engine.kind))
+                movements.append(movement(positions(recorded[row, kept]), fps))
                 bar.advance()
     return _Windows(owner, np.concatenate(latents), errors, movements)
 
@@ -282,7 +289,9 @@ def _classes(
                 )
             latents = np.concatenate(
                 [
-                    engine.encode_motion(*gather(store, rows[:, 0], rows[:, 1], length, np.ones(len(rows))))
+                    engine.encode_motion(
+                        *gather(store, rows[:, 0], rows[:, 1], length, np.ones(len(rows)), engine.kind)
+                    )
                     for rows in np.split(windows[shown], range(_BATCH, int(shown.sum()), _BATCH))
                 ]
             )

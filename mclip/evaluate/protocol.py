@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from mclip.data.dataset import Span
 from mclip.data.store import MotionStore
-from mclip.errors import DataError, PackError, UsageError
+from mclip.errors import DataError, UsageError
 from mclip.runtime.engine import Engine
 
 # Student's t intervals cover this share.
@@ -24,7 +24,6 @@ CONFIDENCE = 0.95
 MAX_SEEDS = 100
 # Figures of a thousand labels are a megabyte.
 MAX_RESULT_BYTES = 64_000_000
-_MEASURED = "smpl24"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +65,8 @@ def over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
 
 
 def check(engine: Engine, store: MotionStore) -> None:
-    """Raise when a pack cannot be measured on a store.
-
-    DataError when the frame rates differ, PackError for a representation whose windows a store does not give.
-    """
+    """Raise DataError when a pack cannot be measured on a store, for the frame rates differ."""
     manifest = engine.manifest
-    if manifest.representation != _MEASURED:
-        raise PackError(
-            f"{engine.pack.path}: its representation is {manifest.representation}, evaluate measures {_MEASURED}",
-            f"train and export with data.representation {_MEASURED!r}",
-        )
     if abs(store.fps - manifest.fps) > 1e-3:
         raise DataError(
             f"{store.file}: has {store.fps:g} frames per second, the pack {manifest.fps:g}",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mclip.body.model import BETAS, Body
 from mclip.body.skinning import skin
 from mclip.geometry import Array, angle_between, matrix_to_axis_angle, rot6d_to_matrix
+from mclip.runtime.representation import SMPL24, Representation
 from mclip.skeleton.smpl import forward_kinematics
 
 MILLIMETRES = 1000.0
@@ -25,7 +26,8 @@ class Errors:
     mpjpe_*    mean distance of the 24 joints (MPJPE, Ionescu et al. 2014), millimetres
     vertex_*   mean distance of the body's vertices, millimetres
     *_root     after moving both pelvises to one place in every frame
-    *_absolute with only the first recorded frame's place and heading in common
+    *_absolute with only the first recorded frame's place and heading in common; of a representation that knows no
+               path, with both pelvises in one place
     velocity   mean length of the difference of the joints' velocities (MPJVE, Pavllo et al. 2019), millimetres a second
     rot6d      mean squared difference of the 24 x 6 numbers of the joints' rotations, as the paper's loss has it
     rotation   mean angle between the joints' local rotations, degrees
@@ -40,10 +42,12 @@ class Errors:
     rotation: float
 
 
-def window_errors(made: NDArray[np.float32], real: NDArray[np.float32], fps: float, body: Body) -> Errors:
-    """The errors of one window: decoded and recorded features (T, 25, 6) of `mclip.runtime.representation`."""
-    joints, recorded = positions(made), positions(real)
-    skins = [_vertices(body, features) for features in (made, real)]
+def window_errors(
+    made: NDArray[np.float32], real: NDArray[np.float32], fps: float, body: Body, kind: Representation = SMPL24
+) -> Errors:
+    """The errors of one window: decoded and recorded features (T, 25, 6) of a representation."""
+    joints, recorded = positions(made, kind), positions(real, kind)
+    skins = [_vertices(body, features, kind) for features in (made, real)]
     pelvises = [points[..., :1, :] for points in (joints, recorded)]
     return Errors(
         mpjpe_root=mean_distance(joints - pelvises[0], recorded - pelvises[1]),
@@ -56,9 +60,9 @@ def window_errors(made: NDArray[np.float32], real: NDArray[np.float32], fps: flo
     )
 
 
-def positions(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Joints (..., T, 24, 3) of the free body for features (..., T, 25, 6)."""
-    return forward_kinematics(rot6d_to_matrix(features[..., :24, :]), features[..., 24, :3])[1]
+def positions(features: NDArray[np.float32], kind: Representation = SMPL24) -> NDArray[np.float32]:
+    """Joints (..., T, 24, 3) of the free body for features (..., T, 25, 6) of a recorded motion, or decoded of one."""
+    return forward_kinematics(*kind.decode(features))[1]
 
 
 def mean_distance(made: Array, real: Array) -> float:
@@ -84,6 +88,7 @@ def rotation_error(made: Array, real: Array) -> float:
     return float(np.degrees(angle_between(first, second)).mean())
 
 
-def _vertices(body: Body, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    pose = matrix_to_axis_angle(rot6d_to_matrix(features[..., :24, :].astype(np.float64))).astype(np.float32)
-    return skin(body, pose, features[..., 24, :3], np.zeros(BETAS, np.float32))
+def _vertices(body: Body, features: NDArray[np.float32], kind: Representation) -> NDArray[np.float32]:
+    rotations, transl = kind.decode(features.astype(np.float64))
+    pose = matrix_to_axis_angle(rotations).astype(np.float32)
+    return skin(body, pose, transl.astype(np.float32), np.zeros(BETAS, np.float32))

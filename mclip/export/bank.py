@@ -15,7 +15,7 @@ from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.recipe import DataConfig
 from mclip.runtime.prior import Bank
-from mclip.runtime.representation import mirror_features
+from mclip.runtime.representation import Representation, representation
 
 # Entries in all, and of one label; more of a common action adds nothing new.
 MAX_ENTRIES = 4000
@@ -56,6 +56,7 @@ def build_bank(
     whose captions speak of left or right are there mirrored as well.
     Raises DataError when the split has no captioned motion.
     """
+    kind = representation(data.representation)
     by_label: dict[str, list[_Candidate]] = defaultdict(list)
     for span in spans_of(store, "train", data.exclude, data.min_window):
         for label, candidate in _candidates(store, span, data.window):
@@ -63,7 +64,7 @@ def build_bank(
     ranked = {}
     with progress("prior", len(by_label)) as bar:
         for label in sorted(by_label):
-            ranked[label] = _rank(store, by_label[label], data.window, encode, max_per_label)
+            ranked[label] = _rank(store, by_label[label], data.window, kind, encode, max_per_label)
             bar.advance()
     turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
     chosen = [(label, *ranked[label][place]) for place, label in turns][:max_entries]
@@ -111,11 +112,11 @@ def _unique(rows: NDArray[np.int32]) -> tuple[int, ...]:
 
 
 def _rank(
-    store: MotionStore, candidates: list[_Candidate], window: int, encode: Encode, limit: int
+    store: MotionStore, candidates: list[_Candidate], window: int, kind: Representation, encode: Encode, limit: int
 ) -> list[tuple[_Candidate, NDArray[np.float32]]]:
     """The `limit` most typical candidates with their latents, most typical first."""
     latents = np.concatenate(
-        [_encode(store, candidates[at : at + _BATCH], window, encode) for at in range(0, len(candidates), _BATCH)]
+        [_encode(store, candidates[at : at + _BATCH], window, kind, encode) for at in range(0, len(candidates), _BATCH)]
     )
     unit = latents / np.maximum(np.linalg.norm(latents, axis=1, keepdims=True), 1e-8)
     typical = unit @ unit.mean(axis=0)  # (n,) mean cosine with all of the label
@@ -123,11 +124,13 @@ def _rank(
     return [(candidates[row], latents[row]) for row in order.tolist()]
 
 
-def _encode(store: MotionStore, candidates: list[_Candidate], window: int, encode: Encode) -> NDArray[np.float32]:
+def _encode(
+    store: MotionStore, candidates: list[_Candidate], window: int, kind: Representation, encode: Encode
+) -> NDArray[np.float32]:
     start, stop = (np.array([getattr(c, name) for c in candidates], np.int64) for name in ("start", "stop"))
-    features, mask = gather(store, start, stop, window, np.ones(len(candidates)))
+    features, mask = gather(store, start, stop, window, np.ones(len(candidates)), kind)
     mirrored = np.array([candidate.mirrored for candidate in candidates])
-    features[mirrored] = mirror_features(features[mirrored])
+    features[mirrored] = kind.mirror(features[mirrored])
     return encode(features, mask)
 
 

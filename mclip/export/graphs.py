@@ -42,8 +42,11 @@ class Exportable:
         return self.sample(random, mask), mask.astype(self.inputs[1].dtype)
 
 
-def exportables(model: MotionClip, text_module: nn.Module, vocabulary: int) -> list[Exportable]:
-    """The graphs of a pack: text encoder, motion encoder, motion decoder. vocabulary: number of token ids."""
+def exportables(model: MotionClip, text_module: nn.Module | None, vocabulary: int) -> list[Exportable]:
+    """The graphs of a pack: text encoder if there is one, motion encoder, motion decoder.
+
+    vocabulary: number of token ids
+    """
     width = model.config.latent
     frames = TensorSpec(name="mask", dtype="bool", axes=("batch", "frames"))
     motion = TensorSpec(name="features", dtype="float32", axes=("batch", "frames", ROWS, COLUMNS))
@@ -60,6 +63,12 @@ def exportables(model: MotionClip, text_module: nn.Module, vocabulary: int) -> l
         values /= np.linalg.norm(values, axis=1, keepdims=True)
         return values
 
+    motions = [
+        Exportable("motion_encoder", model.encoder, (motion, frames), latent, features),
+        Exportable("motion_decoder", model.decoder, (latent, frames), motion, latents),
+    ]
+    if text_module is None:
+        return motions
     return [
         Exportable(
             "text_encoder",
@@ -71,8 +80,7 @@ def exportables(model: MotionClip, text_module: nn.Module, vocabulary: int) -> l
             TensorSpec(name="text_embedding", dtype="float32", axes=("batch", width)),
             ids,
         ),
-        Exportable("motion_encoder", model.encoder, (motion, frames), latent, features),
-        Exportable("motion_decoder", model.decoder, (latent, frames), motion, latents),
+        *motions,
     ]
 
 

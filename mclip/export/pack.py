@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 
 from mclip import __version__
 from mclip.data.store import MotionStore
-from mclip.errors import PackError, UsageError
+from mclip.errors import DataError, PackError, UsageError
 from mclip.export.bank import build_bank
 from mclip.export.graphs import Exportable, exportables, to_onnx
 from mclip.export.precision import to_fp16, to_int8, to_stored_int8
@@ -77,42 +78,55 @@ class Texts:
 def export_pack(
     model: MotionClip,
     recipe: Recipe,
-    teacher: Teacher,
+    teacher: Teacher | None,
     out: Path,
     *,
     texts: Texts,
     store: MotionStore | None = None,
     precision: str = "fp16",
+    record: Mapping[str, Any] | None = None,
     name: str | None = None,
     force: bool = False,
 ) -> Pack:
     """Write a pack directory and open it.
 
+    teacher: embeds the pack's texts; without one the pack has the two motion graphs alone.
     store: its training motions become the prior; without one, text embeddings are decoded as they are.
     precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS; the text encoder's are always int8 with
         fp32 arithmetic (mclip.export.precision).
-    Raises PackError when a graph differs from torch by more than it may; UsageError when `out` is there and is no pack
-    or `force` is false.
+    record: what the manifest says of the training; by default the whole recipe.
+    Raises PackError when a graph differs from torch by more than it may; DataError when latents and texts differ in
+    width; UsageError when `out` is there and is no pack or `force` is false, or for a store without a teacher.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
     if name is not None and not is_plain(name):
         raise UsageError(f"--name {name}: is no name for a pack", "use letters, digits, '.', '-' and '_'")
-    vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size()
+    if teacher is None and store is not None:
+        raise UsageError("a prior answers texts, and this pack reads none", "leave --store or --without-text out")
+    if teacher is not None and teacher.width != model.config.latent:
+        raise DataError(
+            f"the latents are {model.config.latent} wide, the embeddings of {teacher.name} {teacher.width}",
+            "--without-text makes a pack of the motion graphs alone",
+        )
+    text, vocabulary = None, 0
+    if teacher is not None:
+        text, vocabulary = teacher.module, Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size()
     with _new_directory(out, force) as folder:
         graphs: dict[str, GraphSpec] = {}
-        for item in exportables(model, teacher.module, vocabulary):
+        for item in exportables(model, text, vocabulary):
             graphs[item.file] = _write_graph(item, folder, "stored int8" if item.file == "text_encoder" else precision)
-        write_text(folder / "tokenizer.json", teacher.tokenizer_json)
+        if teacher is not None:
+            write_text(folder / "tokenizer.json", teacher.tokenizer_json)
         write_text(folder / "CARD.md", texts.card)
         write_text(folder / "LICENSE", texts.license)
 
         def save(prior: PriorSpec | None) -> None:
-            manifest = _manifest(folder, recipe, teacher, graphs, prior, store, precision, texts, name)
+            manifest = _manifest(folder, recipe, teacher, graphs, prior, store, precision, texts, record, name)
             write_text(folder / MANIFEST, manifest_to_json(manifest))
 
         save(None)
-        if store is not None:
+        if store is not None and teacher is not None:
             # The pack's own text encoder: a prompt in a caption's words then meets it exactly.
             engine = Engine(open_pack(folder), "cpu")
             bank = build_bank(store, recipe.data, lambda x, mask: _encode(model, x, mask), engine.encode_text)
@@ -125,12 +139,13 @@ def export_pack(
 def _manifest(
     folder: Path,
     recipe: Recipe,
-    teacher: Teacher,
+    teacher: Teacher | None,
     graphs: dict[str, GraphSpec],
     prior: PriorSpec | None,
     store: MotionStore | None,
     precision: str,
     texts: Texts,
+    record: Mapping[str, Any] | None,
     name: str | None,
 ) -> Manifest:
     files = {
@@ -142,8 +157,8 @@ def _manifest(
         format=FORMAT,
         mclip=__version__,
         name=name or recipe.name,
-        text_space=teacher.name,
-        max_tokens=teacher.max_tokens,
+        text_space=recipe.text_space,
+        max_tokens=teacher.max_tokens if teacher else None,
         latent=recipe.model.latent,
         representation=recipe.data.representation,
         fps=store.fps if store else 30.0,
@@ -152,7 +167,7 @@ def _manifest(
         graphs=graphs,
         prior=prior,
         files=files,
-        recipe=recipe_to_dict(recipe),
+        recipe=record or recipe_to_dict(recipe),
         data=_sources(store, recipe) if store else {},
         license=texts.license_line,
     )

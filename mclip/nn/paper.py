@@ -4,6 +4,8 @@ The encoder reads two learnt tokens and the frames; the first token's output is 
 authors kept of ACTOR's variance token). The decoder answers one zero query per frame, with positional encoding, from
 the latent alone. Since that memory has length one, attention over it has a single weight, one: cross-attention is a
 linear map of the latent added to every frame, and that is how it is written here.
+
+The original's latents are as wide as its transformers. Where ours are not, linear maps stand between.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ from mclip.recipe import ModelConfig
 from mclip.runtime.representation import COLUMNS, ROWS
 
 _TOKENS = 2
+
+
+def _between(inputs: int, outputs: int) -> nn.Module:
+    """A linear map, or none where widths agree (module docstring)."""
+    return nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
 
 
 class EncoderLayer(nn.Module):
@@ -68,7 +75,7 @@ class MotionEncoder(nn.Module):
         self.embed = nn.Linear(config.patch * ROWS * COLUMNS, config.width)
         self.tokens = nn.Parameter(torch.randn(_TOKENS, config.width))
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.latent = nn.Linear(config.width, config.latent)
+        self.latent = _between(config.width, config.latent)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Encode features x (B, T, 25, 6), mask (B, T) true where real, into latents (B, D)."""
@@ -92,7 +99,7 @@ class MotionDecoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.memory = nn.Linear(config.latent, config.width)
+        self.memory = _between(config.latent, config.width)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.features = nn.Linear(config.width, config.patch * ROWS * COLUMNS)
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from mclip.errors import PackError, UsageError
 from mclip.pack import Manifest, Pack, find_pack, open_pack
 from mclip.runtime.prior import Prior, load_bank
-from mclip.runtime.representation import COLUMNS, ROWS
+from mclip.runtime.representation import COLUMNS, ROWS, Representation, representation
 from mclip.runtime.session import Session
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
@@ -41,6 +41,11 @@ class Engine:
         """What the pack says about itself."""
         return self.pack.manifest
 
+    @property
+    def kind(self) -> Representation:
+        """How the pack writes motions as features."""
+        return representation(self.manifest.representation)
+
     @cached_property
     def prior(self) -> Prior | None:
         """What turns text embeddings into latents; None if the embeddings are decoded as they are."""
@@ -49,7 +54,15 @@ class Engine:
         return load_bank(self.pack.read(self.manifest.prior.file), self.manifest.latent)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text. Raises UsageError for one that is empty or longer than the pack can read."""
+        """Token ids of each text.
+
+        Raises UsageError for one that is empty or longer than the pack can read, PackError if it can read none.
+        """
+        if self.manifest.max_tokens is None:
+            raise PackError(
+                f"{self.pack.path}: this pack has no text encoder, it knows motions only",
+                f"run mclip export again without --without-text; that needs the weights of {self.manifest.text_space}",
+            )
         for text in texts:
             if not text.strip():
                 raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')

@@ -13,7 +13,7 @@ from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
 from mclip.runtime.prior import Match
-from mclip.runtime.representation import features_to_motion, motion_to_features
+from mclip.runtime.representation import Representation, features_to_motion, motion_to_features, world_to_motion
 from mclip.skeleton.retarget import lowest_point
 from mclip.skeleton.smpl import forward_kinematics
 
@@ -73,7 +73,7 @@ def _generate(
         mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
         features = engine.decode(latents, mask)
         for prompt, match, length, row in zip(prompts[chunk], matches, lengths, features, strict=True):
-            motion = _to_motion(row[:length], engine.manifest.fps)
+            motion = _to_motion(row[:length], engine.manifest.fps, engine.kind)
             motion = replace(motion, origin=_origin(engine, prompt, match))
             yield Generated(prompt, motion.resample(fps) if fps else motion, match)
 
@@ -99,14 +99,21 @@ def _frames(engine: Engine, seconds: float | None) -> int | None:
     return frames
 
 
-def _to_motion(features: NDArray[np.float32], fps: float) -> Motion:
-    """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it."""
+def _to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -> Motion:
+    """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it.
+
+    Where features know no path, the body stays in place and touches the ground in every frame: who sits down sinks.
+    """
+    motion = world_to_motion(kind.decode_generated(features.astype(np.float64)), fps)
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
-    motion = features_to_motion(motion_to_features(features_to_motion(features, fps)), fps)
+    motion = features_to_motion(motion_to_features(motion), fps)
     _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)
     transl = motion.transl.copy()
-    floor = np.sort(lowest_point(joints))[int(_BELOW_FLOOR * len(transl))]
-    if floor < _GROUNDED:
+    lowest = lowest_point(joints)
+    floor = np.sort(lowest)[int(_BELOW_FLOOR * len(transl))]
+    if not kind.path:
+        transl[:, 2] -= lowest
+    elif floor < _GROUNDED:
         transl[:, 2] -= floor
     return replace(motion, transl=transl)
 
