@@ -17,13 +17,12 @@ from mclip.data.store import MotionStore
 from mclip.errors import DataError
 from mclip.geometry import rot6d_to_matrix
 from mclip.recipe import DataConfig
+from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import Representation, representation
 from mclip.skeleton.smpl import forward_kinematics
 
 # The exemplar of a label is chosen among this many windows; medoids cost their square.
 _EXEMPLAR_CANDIDATES = 32
-# Between "action" and "style" in a label.
-STYLE_SEPARATOR = "/"
 
 
 @dataclass(frozen=True, slots=True)

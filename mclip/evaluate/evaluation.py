@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mclip.body.model import load_body
 from mclip.console import progress
-from mclip.data.dataset import STYLE_SEPARATOR, Span, gather, spans_of
+from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.evaluate.generation import (
@@ -39,6 +39,7 @@ from mclip.evaluate.reconstruction import Errors, positions, window_errors
 from mclip.evaluate.retrieval import ranks_of, retrieve
 from mclip.geometry import axis_angle_to_matrix
 from mclip.runtime.engine import Engine
+from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import SMPL24, representation
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.smpl import forward_kinematics

@@ -36,6 +36,8 @@ from mclip.files import atomic_path
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
 MAX_BANK_BYTES = 500_000_000
+# Between "action" and "style" in a label.
+STYLE_SEPARATOR = "/"
 # Text encoders hardly tell left from right; a label that speaks of the other side is this much farther away.
 _WRONG_SIDE = 0.2
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)

@@ -72,19 +72,19 @@ def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[P
     return planned
 
 
-def check_outputs(paths: Sequence[Path], *, force: bool) -> None:
-    """Raise UsageError for a path of no known format, or, without `force`, a file `mclip generate` did not make."""
+def check_outputs(paths: Sequence[Path], *, force: bool, command: str = "generate") -> None:
+    """Raise UsageError for a path of no known format, or, without `force`, a file that `command` did not make."""
     for path in paths:
         check_writable(path)
         if path.is_dir():
             raise UsageError(f"{path}: is a folder", "choose another name with -o")
-        if not force and path.exists() and not _is_generated(path):
-            raise UsageError(f"{path}: is already there, and mclip generate did not make it", "--force overwrites it")
+        if not force and path.exists() and not _is_made_by(command, path):
+            raise UsageError(f"{path}: is already there, and mclip {command} did not make it", "--force overwrites it")
 
 
-def _is_generated(path: Path) -> bool:
+def _is_made_by(command: str, path: Path) -> bool:
     try:
-        return path.suffix.lower() == _SUFFIX and load_npz(path).origin.get("command") == "generate"
+        return path.suffix.lower() == _SUFFIX and load_npz(path).origin.get("command") == command
     except MclipError:
         return False
 

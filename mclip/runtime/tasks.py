@@ -9,16 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import UsageError
-from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
+from mclip.runtime.ground import floor_of, lowest
 from mclip.runtime.prior import Match
 from mclip.runtime.representation import Representation, features_to_motion, motion_to_features, world_to_motion
-from mclip.skeleton.retarget import lowest_point
-from mclip.skeleton.smpl import forward_kinematics
 
-# Below the floor go this share of the frames at most: single bad ones.
-_BELOW_FLOOR = 0.02
 # The decoder's error in height, metres; who is farther off the ground flies or hangs.
 _GROUNDED = 0.2
 
@@ -51,7 +47,7 @@ def generate(engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = N
     """
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
-    frames = [_frames(engine, prompt.seconds) for prompt in prompts]
+    frames = [frames_of(engine, prompt.seconds) for prompt in prompts]
     tokens = engine.tokenize([prompt.text for prompt in prompts])
     return _generate(engine, prompts, frames, tokens, fps)
 
@@ -73,7 +69,7 @@ def _generate(
         mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
         features = engine.decode(latents, mask)
         for prompt, match, length, row in zip(prompts[chunk], matches, lengths, features, strict=True):
-            motion = _to_motion(row[:length], engine.manifest.fps, engine.kind)
+            motion = to_motion(row[:length], engine.manifest.fps, engine.kind)
             motion = replace(motion, origin=_origin(engine, prompt, match))
             yield Generated(prompt, motion.resample(fps) if fps else motion, match)
 
@@ -86,7 +82,8 @@ def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
     return max(lengths.min, min(lengths.default, match.frames)) if match else lengths.default
 
 
-def _frames(engine: Engine, seconds: float | None) -> int | None:
+def frames_of(engine: Engine, seconds: float | None) -> int | None:
+    """How many frames that is; raises UsageError for lengths the pack was not trained for."""
     lengths, fps = engine.manifest.frames, engine.manifest.fps
     if seconds is None:
         return None
@@ -99,7 +96,7 @@ def _frames(engine: Engine, seconds: float | None) -> int | None:
     return frames
 
 
-def _to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -> Motion:
+def to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -> Motion:
     """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it.
 
     Where features know no path, the body stays in place and touches the ground in every frame: who sits down sinks.
@@ -107,13 +104,10 @@ def _to_motion(features: NDArray[np.float32], fps: float, kind: Representation) 
     motion = world_to_motion(kind.decode_generated(features.astype(np.float64)), fps)
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
     motion = features_to_motion(motion_to_features(motion), fps)
-    _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)
     transl = motion.transl.copy()
-    lowest = lowest_point(joints)
-    floor = np.sort(lowest)[int(_BELOW_FLOOR * len(transl))]
     if not kind.path:
-        transl[:, 2] -= lowest
-    elif floor < _GROUNDED:
+        transl[:, 2] -= lowest(motion)
+    elif (floor := floor_of(motion)) < _GROUNDED:
         transl[:, 2] -= floor
     return replace(motion, transl=transl)
 

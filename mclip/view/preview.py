@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +17,8 @@ from mclip.motion import Motion
 from mclip.view.sheet import FRAMES, SIZE, contact_sheet
 
 SUFFIXES: tuple[str, ...] = (".png",)
+# Height of a picture where motions are to be compared at a glance.
+SMALL = 160
 # The PNG text chunk that says that we made the file.
 MARK = "mclip"
 
@@ -55,8 +58,16 @@ def write_preview(
 ) -> None:
     """Draw a motion into `path` (.png: a contact sheet), atomically. Raises UsageError as `check_output` does."""
     check_output(path, force=force)
-    sheet = contact_sheet([(caption, motion)], body, frames=frames, size=size, backend=backend)
+    _write(path, contact_sheet([(caption, motion)], body, frames=frames, size=size, backend=backend), "view")
+
+
+def write_sheet(path: Path, motions: Sequence[tuple[str, Motion]], body: Body, *, command: str) -> None:
+    """Draw (caption, motion) pairs below each other into `path` (.png), atomically; `command` made them."""
+    _write(path, contact_sheet(motions, body, size=SMALL), command)
+
+
+def _write(path: Path, sheet: Image.Image, command: str) -> None:
     mark = PngInfo()
-    mark.add_text(MARK, json.dumps({"command": "view", "version": __version__}))
+    mark.add_text(MARK, json.dumps({"command": command, "version": __version__}))
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG", pnginfo=mark)
