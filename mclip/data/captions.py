@@ -127,6 +127,10 @@ class WindowCaptions:
         """The captions heard in frames start to stop (exclusive) of a motion, in the store's order."""
         return list(dict.fromkeys(row for row, a, b in self._heard.get(motion, ()) if a < stop and start < b))
 
+    def parts(self, motion: int) -> list[tuple[int, int, int]]:
+        """Where the captions of a motion are heard: (row, start, stop), in the store's order."""
+        return self._heard.get(motion, [])
+
     def text(self, motion: int, start: int, stop: int, *, processed: bool = False) -> str:
         """The window's caption: its distinct captions in alphabetical order, joined with " and "; "" if it has none.
 
