@@ -1,0 +1,152 @@
+"""The motion files of a folder: finding them, and reading many of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mclip.errors import DataError, MclipError
+from mclip.files import sha256
+from mclip.formats import SUFFIXES, load_all
+from mclip.formats.pool import run_pool
+from mclip.motion import Motion, is_shape_file
+
+# A process takes half a second to start: fewer bytes than this are read sooner without. A processor reads about 5 MB of
+# BVH in a second.
+_BYTES_PER_WORKER = 8_000_000
+
+
+def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
+    """All motion files under `root`, by suffix, with their status, and what could not be looked at.
+
+    Hidden names, AMASS's body shape files and everything else without a motion's suffix are passed over; links are
+    followed, each folder once. Returns relative paths with "/", sorted, and (path, reason) pairs, sorted.
+    Raises DataError when `root` is no folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
+    found: dict[str, os.stat_result] = {}
+    problems: list[tuple[str, str]] = []
+    for name, entry in _walk(root, "", set(), problems):
+        if os.path.splitext(name)[1].lower() not in SUFFIXES or is_shape_file(name):
+            continue
+        status = _status(entry, name)
+        if isinstance(status, str):
+            problems.append((name.encode(errors="replace").decode(), status))
+        else:
+            found[name] = status
+    return dict(sorted(found.items())), sorted(problems)
+
+
+def find_sources(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """`scan` without status."""
+    found, problems = scan(root)
+    return list(found), problems
+
+
+def _walk(
+    folder: str | Path, prefix: str, visited: set[tuple[int, int]], problems: list[tuple[str, str]]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        status = os.stat(folder)
+        # A link to a folder above would never end.
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        problems.append((Path(folder).as_posix(), f"folder cannot be opened ({error.strerror})"))
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", visited, problems)
+        else:
+            yield prefix + entry.name, entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _status(entry: os.DirEntry[str], name: str) -> os.stat_result | str:
+    """The status of a file, or why it cannot be opened at all."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid Unicode"
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    # Opening a pipe would wait for ever.
+    return status if stat.S_ISREG(status.st_mode) else "is not a regular file"
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """An error as a reason for skipping `path`, on one line and without repeating the path."""
+    if isinstance(error, MclipError):
+        text = error.message.removeprefix(f"{path}").lstrip(": ")
+    elif isinstance(error, OSError):
+        text = f"cannot be read ({error.strerror or error})"
+    elif isinstance(error, MemoryError):
+        text = "does not fit into memory"
+    else:
+        text = f"cannot be read ({type(error).__name__}: {error})"
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class File:
+    """A motion file that was read, or could not be.
+
+    sha256   of its content, "" if not even that can be had
+    motions  (name, motion) of each animation; the name is "" in formats that hold one
+    reason   why there are none, else ""
+    """
+
+    path: Path
+    sha256: str = ""
+    motions: Sequence[tuple[str, Motion]] = ()
+    reason: str = ""
+
+
+def read_file(path: Path, fps: float) -> File:
+    """Read all motions of a file and resample them. Never raises because of the file."""
+    digest = ""
+    try:
+        digest = sha256(path)
+        motions = [(name, motion.resample(fps)) for name, motion in load_all(path)]
+        return File(path=path, sha256=digest, motions=motions, reason="" if motions else "holds no motion")
+    except Exception as error:
+        return File(path=path, sha256=digest, reason=reason_of(error, path))
+
+
+def read_files(paths: Sequence[Path], fps: float, workers: int | None = None) -> Iterator[File]:
+    """`read_file` of many, in any order, in as many processes as are worth it.
+
+    A file that ends the process that reads it, for want of memory say, is one that cannot be read.
+    """
+    read = partial(read_file, fps=fps)
+    if workers is None:
+        workers = min(os.cpu_count() or 1, sum(map(_size, paths)) // _BYTES_PER_WORKER)
+    if workers < 2:
+        yield from map(read, paths)
+        return
+    for path, file in run_pool(read, paths, workers):
+        yield file or File(path=path, reason="reading it ended the worker process")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
