@@ -85,6 +85,19 @@ class Engine:
             result[chunk] = self._run("text_encoder", (len(chunk), self.manifest.latent), ids, mask)
         return result
 
+    def locate(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) that motions' latents are compared with to tell how well they show what texts say.
+
+        Text embeddings and latents lie in different parts of their space: where there is a prior, the vector is halfway
+        between the embedding and the latents the prior expects. Raises UsageError as `tokenize`.
+        """
+        embeddings = self.encode_text(texts)
+        if self.prior is None:
+            return embeddings
+        middle = embeddings + self.prior.expect(texts, embeddings)
+        result: NDArray[np.float32] = middle / np.linalg.norm(middle, axis=1, keepdims=True)
+        return result
+
     def encode_motion(self, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Latents (N, D) of features (N, T, 25, 6), mask (N, T) true where there are frames."""
         result = np.empty((len(features), self.manifest.latent), np.float32)
