@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from mclip.data.preprocess import Report
-
-# Reasons and paths shown of each kind; --json has them all.
-SHOWN_REASONS, SHOWN_PATHS = 10, 3
 
 
 def preprocess(
@@ -46,7 +41,7 @@ def preprocess(
     Example: mclip preprocess amass/ --labels labels.csv -o motions.h5
     """
     from mclip.cli import need
-    from mclip.console import emit, err
+    from mclip.console import emit, err, skipped_lines
 
     with need("train"):
         from mclip.data import preprocess as run
@@ -65,7 +60,7 @@ def preprocess(
         drawing=Drawing(renderer=renderer, size=size, body=body) if frames else None,
         force=force,
     )
-    for line in (*_skipped_lines(report.skipped), *report.notes):
+    for line in (*skipped_lines(report.skipped), *report.notes):
         err(line)
     emit(_summary(report), as_json=as_json, text=_text(report))
     if strict and report.skipped:
@@ -106,20 +101,3 @@ def _summary(report: Report) -> dict[str, Any]:
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "notes": list(report.notes),
     }
-
-
-def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
-    """Skipped files grouped by reason; reasons that differ in numbers only are one."""
-    import re
-
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for path, reason in skipped:
-        groups[re.sub(r"\d+(\.\d+)?", "0", reason)].append((path, reason))
-    ordered = sorted(groups.values(), key=len, reverse=True)
-    lines = []
-    for group in ordered[:SHOWN_REASONS]:
-        more = f", ... ({len(group)})" if len(group) > SHOWN_PATHS else ""
-        lines.append(f"skipped: {group[0][1]}: {', '.join(path for path, _ in group[:SHOWN_PATHS])}{more}")
-    if len(ordered) > SHOWN_REASONS:
-        lines.append(f"skipped: {sum(map(len, ordered[SHOWN_REASONS:]))} more for other reasons; --json lists them all")
-    return lines

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mclip.errors import DataError, MclipError
+from mclip.errors import DataError, MclipError, MotionError
 from mclip.files import sha256
-from mclip.formats import SUFFIXES, load_all
+from mclip.formats import SUFFIXES, check_readable, load_all
 from mclip.formats.pool import run_pool
 from mclip.motion import Motion, is_shape_file
 
@@ -46,6 +46,28 @@ def find_sources(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
     """`scan` without status."""
     found, problems = scan(root)
     return list(found), problems
+
+
+def gather(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The motion files that paths name, those of folders included, each once, and what cannot be looked at.
+
+    Raises MotionError for a path that is not there or no motion file, DataError for folders without motion files.
+    """
+    files: dict[Path, None] = {}
+    problems: list[tuple[str, str]] = []
+    for path in paths:
+        if path.is_dir():
+            found, bad = find_sources(path)
+            files.update(dict.fromkeys(path / name for name in found))
+            problems += [(str(path / name), reason) for name, reason in bad]
+            if not found and not bad:
+                raise DataError(f"{path}: holds no motion files", f"mclip reads {', '.join(SUFFIXES)}")
+        elif not path.exists():
+            raise MotionError(f"{path}: no such file or folder")
+        else:
+            check_readable(path)
+            files[path] = None
+    return list(files), problems
 
 
 def _walk(

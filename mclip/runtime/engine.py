@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from mclip.errors import PackError, UsageError
 from mclip.motion import Motion
 from mclip.pack import Manifest, Pack, find_pack, open_pack
+from mclip.runtime.encoded import Encoded, windows
 from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, motion_to_features
 from mclip.runtime.session import Session
-from mclip.runtime.windows import Encoded, windows
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8

@@ -69,7 +69,7 @@ def generate(
         )
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
-    frames = [_frames(engine, prompt.seconds) for prompt in prompts]
+    frames = [frames_of(engine, prompt.seconds) for prompt in prompts]
     tokens = engine.tokenize([prompt.text for prompt in prompts])
     drawn = _draw(engine, prompts, frames, tokens, variations, seed)
     return (item for chunk in iter(lambda: list(islice(drawn, CHUNK)), []) for item in _decode(engine, chunk, fps))
@@ -113,7 +113,7 @@ def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[G
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
     for draw, row in zip(draws, features, strict=True):
-        motion = replace(_to_motion(row[: draw.frames], engine.manifest.fps), origin=draw.origin)
+        motion = replace(to_motion(row[: draw.frames], engine.manifest.fps), origin=draw.origin)
         yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
 
 
@@ -125,7 +125,8 @@ def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
     return max(lengths.min, min(lengths.default, match.frames)) if match else lengths.default
 
 
-def _frames(engine: Engine, seconds: float | None) -> int | None:
+def frames_of(engine: Engine, seconds: float | None) -> int | None:
+    """How many frames that is; raises UsageError for lengths the pack was not trained for."""
     lengths, fps = engine.manifest.frames, engine.manifest.fps
     if seconds is None:
         return None
@@ -138,7 +139,7 @@ def _frames(engine: Engine, seconds: float | None) -> int | None:
     return frames
 
 
-def _to_motion(features: NDArray[np.float32], fps: float) -> Motion:
+def to_motion(features: NDArray[np.float32], fps: float) -> Motion:
     """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it."""
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
     motion = features_to_motion(motion_to_features(features_to_motion(features, fps)), fps)

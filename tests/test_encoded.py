@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mclip.pack import Pack
 from mclip.runtime.engine import Engine
 from mclip.runtime.representation import motion_to_features
-from mclip.runtime.windows import windows
+from mclip.runtime.encoded import windows
 from tests.fakes import swinging
 
 
