@@ -24,7 +24,17 @@ app = typer.Typer(
 )
 
 # Each command is one module of this package with a function of the same name.
-COMMANDS: tuple[str, ...] = ("generate", "classify", "view", "convert", "preprocess", "train", "export", "evaluate")
+COMMANDS: tuple[str, ...] = (
+    "generate",
+    "classify",
+    "search",
+    "view",
+    "convert",
+    "preprocess",
+    "train",
+    "export",
+    "evaluate",
+)
 
 # An error of ours stays below; those of other programs may go on for pages.
 MAX_LINE = 1000
