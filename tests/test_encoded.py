@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mclip.pack import Pack
+from mclip.runtime.encoded import windows
 from mclip.runtime.engine import Engine
 from mclip.runtime.representation import motion_to_features
-from mclip.runtime.encoded import windows
 from tests.fakes import swinging
 
 
