@@ -31,14 +31,34 @@ def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
         raise DataError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
     found: dict[str, os.stat_result] = {}
     problems: list[tuple[str, str]] = []
-    for name, entry in _walk(root, "", set(), problems):
-        if os.path.splitext(name)[1].lower() not in SUFFIXES or is_shape_file(name):
+    visited: set[tuple[int, int]] = set()
+    waiting = [(str(root), "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            status = os.stat(folder)
+            # A link to a folder above would never end.
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            problems.append((Path(folder).as_posix(), f"folder cannot be opened ({error.strerror})"))
             continue
-        status = _status(entry, name)
-        if isinstance(status, str):
-            problems.append((name.encode(errors="replace").decode(), status))
-        else:
-            found[name] = status
+        folders = []
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _is_folder(entry):
+                folders.append((entry.path, f"{prefix}{name}/"))
+            elif name.lower().endswith(SUFFIXES) and not is_shape_file(name):
+                status_or_reason = _status(entry, name)
+                if isinstance(status_or_reason, str):
+                    problems.append(((prefix + name).encode(errors="replace").decode(), status_or_reason))
+                else:
+                    found[prefix + name] = status_or_reason
+        waiting += sorted(folders, reverse=True)
     return dict(sorted(found.items())), sorted(problems)
 
 
@@ -68,28 +88,6 @@ def gather(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[str, str]]]:
             check_readable(path)
             files[path] = None
     return list(files), problems
-
-
-def _walk(
-    folder: str | Path, prefix: str, visited: set[tuple[int, int]], problems: list[tuple[str, str]]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    try:
-        status = os.stat(folder)
-        # A link to a folder above would never end.
-        if (status.st_dev, status.st_ino) in visited:
-            return
-        visited.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        problems.append((Path(folder).as_posix(), f"folder cannot be opened ({error.strerror})"))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", visited, problems)
-        else:
-            yield prefix + entry.name, entry
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -8,7 +8,8 @@ which are mapped into memory and never read as a whole. The header has
     pack, sha256   name and digest of the pack that made the latents; those of another pack mean something else
     windows        W; width: D
     fps            frames per second of the bounds
-    files          [path below the folder, bytes, mtime in ns or 0, SHA-256, [[animation, windows], ...], reason] each
+    files          columns: paths below the folder, bytes, mtimes in ns or 0, SHA-256, number of windows or, for files
+                   of named motions or none, [[animation, windows], ...], reasons
 
 A file whose size and mtime are as they were is not looked at again. If the mtime alone differs its SHA-256 decides. An
 mtime of 0 stands for one so recent that the file may have changed since within the clock's resolution. Files that
@@ -25,9 +26,9 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,7 @@ MAX_HEADER_BYTES = 400_000_000
 _RECENT_NS = 2_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file of the library.
 
     path     below the folder, with "/"
@@ -98,8 +98,12 @@ class Index:
                 "width": self.latents.shape[1],
                 "fps": self.fps,
                 "files": [
-                    [e.path, e.size, e.mtime, e.sha256, [list(motion) for motion in e.motions], e.reason]
-                    for e in self.entries
+                    [e.path for e in self.entries],
+                    [e.size for e in self.entries],
+                    [e.mtime for e in self.entries],
+                    [e.sha256 for e in self.entries],
+                    [_packed(e.motions) for e in self.entries],
+                    [e.reason for e in self.entries],
                 ],
             },
             ensure_ascii=False,
@@ -110,6 +114,14 @@ class Index:
             for array in (self.bounds.astype("<i4"), self.latents.astype("<f4", copy=False)):
                 file.write(b"\0" * (_aligned(file.tell()) - file.tell()))
                 file.write(array.data)
+
+
+def _packed(motions: tuple[tuple[str, int], ...]) -> Any:
+    return motions[0][1] if len(motions) == 1 and not motions[0][0] else motions
+
+
+def _unpacked(motions: Any) -> tuple[tuple[str, int], ...]:
+    return (("", motions),) if type(motions) is int else tuple((str(name), int(windows)) for name, windows in motions)
 
 
 def _aligned(offset: int) -> int:
@@ -135,10 +147,14 @@ def _check_magic(path: Path, start: bytes) -> None:
 
 
 def _parse(path: Path, file: BinaryIO, header: Any) -> Index:
-    entries = tuple(
-        Entry(str(name), int(size), int(mtime), str(digest), tuple((str(n), int(w)) for n, w in motions), str(reason))
-        for name, size, mtime, digest, motions, reason in header["files"]
-    )
+    paths, sizes, mtimes, digests, motions, reasons = header["files"]
+    # Types column by column: an index has tens of thousands of files, and opening it is most of a search.
+    for column, kind in ((paths, str), (sizes, int), (mtimes, int), (digests, str), (reasons, str)):
+        if set(map(type, column)) - {kind}:
+            raise TypeError("a column has values of another type")
+    entries = tuple(map(Entry, paths, sizes, mtimes, digests, map(_unpacked, motions), reasons))
+    if {len(column) for column in header["files"]} != {len(entries)}:
+        raise ValueError("its columns are not of one length")
     rows, width = int(header["windows"]), int(header["width"])
     counts = [windows for entry in entries for _, windows in entry.motions]
     if sum(counts) != rows or min(counts, default=1) < 1 or width < 1:
@@ -264,7 +280,7 @@ class _Library:
             same = sha256(self._folder / name) == entry.sha256
         except OSError:
             return None
-        return replace(entry, mtime=_mtime(status)) if same else None
+        return entry._replace(mtime=_mtime(status)) if same else None
 
     def _encode(self, name: str, status: os.stat_result, file: File) -> tuple[Entry, _Rows]:
         motions: list[tuple[str, int]] = []

@@ -165,9 +165,7 @@ class Bank:
         """The mean latents of all labels, weighted by how well their captions agree with the texts."""
         agreement = self._agreement(texts, embeddings @ self.captions.T)  # (B, M)
         weight = np.exp((agreement - agreement.max(axis=1, keepdims=True)) / _SHARPNESS)
-        means = np.zeros((len(self.labels), self.latents.shape[1]), np.float32)
-        np.add.at(means, self.label, _unit(self.latents))
-        return _unit((weight @ _unit(means)).astype(np.float32))
+        return _unit((weight @ self._means).astype(np.float32))
 
     def _agreement(self, texts: Sequence[str], to_captions: NDArray[np.float32]) -> NDArray[np.float32]:
         """How well texts and labels agree (B, M), from the cosines of texts and captions (B, K)."""
@@ -189,6 +187,13 @@ class Bank:
             others = np.argsort(-np.where(nearness < _SAME, nearness, -1.0), kind="stable")[:_NEIGHBOURS].tolist()
         other = self.latents[others[int(random.integers(len(others)))]]
         return replace(one, latent=_slerp(one.latent, other, random.uniform(*_BLEND)))
+
+    @cached_property
+    def _means(self) -> NDArray[np.float32]:
+        """The direction of each label's latents (M, D); every label has some."""
+        order = np.argsort(self.label, kind="stable")
+        starts = np.searchsorted(self.label[order], np.arange(len(self.labels)))
+        return _unit(np.add.reduceat(_unit(self.latents[order]), starts, axis=0))
 
     @cached_property
     def _sides(self) -> list[str]:

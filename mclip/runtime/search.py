@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,22 +63,26 @@ class Library:
     def __init__(self, shelves: Sequence[tuple[Path, Index]]) -> None:
         """shelves: folders and their indices; an index whose paths are complete has the folder Path()."""
         self._shelves = shelves
-        self.names: list[tuple[Path, str, str]] = [
-            (folder, entry.path, animation if len(entry.motions) > 1 else "")
-            for folder, index in shelves
-            for entry in index.entries
-            for animation, _ in entry.motions
-        ]
         counts = [n for _, index in shelves for entry in index.entries for _, n in entry.motions]
         self._offsets: NDArray[np.int64] = np.cumsum([0, *counts], dtype=np.int64)  # (M+1,) rows of all latents
 
     def __len__(self) -> int:
         """The number of motions M."""
-        return len(self.names)
+        return len(self._offsets) - 1
+
+    @cached_property
+    def _names(self) -> list[tuple[Path, str, str]]:
+        """Folder, path below it, and animation of each motion."""
+        return [
+            (folder, entry.path, animation if len(entry.motions) > 1 else "")
+            for folder, index in self._shelves
+            for entry in index.entries
+            for animation, _ in entry.motions
+        ]
 
     def path(self, motion: int) -> str:
         """A motion's file and animation."""
-        folder, name, animation = self.names[motion]
+        folder, name, animation = self._names[motion]
         return f"{folder / name}#{animation}" if animation else str(folder / name)
 
     def search(
@@ -87,8 +92,9 @@ class Library:
 
         dedupe: leave out motions that are nearly the same as a better one; without: a file that is no result.
         """
-        windows = np.concatenate([index.latents @ queries.T for _, index in self._shelves])  # (W, Q)
-        scores = np.maximum.reduceat(windows, self._offsets[:-1]).mean(axis=1) if len(self) else np.zeros(0)
+        windows = np.concatenate([queries @ index.latents.T for _, index in self._shelves], axis=1)  # (Q, W)
+        best = np.maximum.reduceat(windows, self._offsets[:-1], axis=1) if len(self) else np.zeros((1, 0), np.float32)
+        scores = best.mean(axis=0)  # (M,)
         order = np.argsort(-scores, kind="stable")
         vectors = self.vectors() if dedupe else None
         hits: list[Hit] = []
@@ -130,15 +136,20 @@ class Library:
 
     def vectors(self) -> NDArray[np.float32]:
         """The mean latent of each motion, at unit length (M, D)."""
-        if not len(self):
-            return np.zeros((0, 1), np.float32)
         latents = [index.latents for _, index in self._shelves]
-        return _unit(np.add.reduceat(latents[0] if len(latents) == 1 else np.concatenate(latents), self._offsets[:-1]))
+        rows = latents[0] if len(latents) == 1 else np.concatenate(latents)
+        counts = np.diff(self._offsets)
+        sums = np.zeros((len(self), rows.shape[1]), np.float32)
+        # Motions of one length at a time: numpy's reduceat takes ten times as long.
+        for count in set(counts.tolist()):
+            motions = np.flatnonzero(counts == count)
+            sums[motions] = rows[self._offsets[motions, None] + np.arange(count)].sum(axis=1)
+        return _unit(sums)
 
     def _when(self, motion: int, windows: NDArray[np.float32]) -> tuple[float, float]:
         """Where a motion's best window begins and ends, seconds."""
         first, stop = self._offsets[motion : motion + 2].tolist()
-        row = first + int(windows[first:stop].mean(axis=1).argmax())
+        row = first + int(windows[:, first:stop].mean(axis=0).argmax())
         for _, index in self._shelves:
             if row < len(index.bounds):
                 start, end = (index.bounds[row] / index.fps).tolist()
@@ -147,7 +158,7 @@ class Library:
         raise IndexError(motion)
 
     def _is(self, motion: int, path: Path) -> bool:
-        folder, name, _ = self.names[motion]
+        folder, name, _ = self._names[motion]
         return (folder / name).resolve() == path.resolve()
 
 
@@ -214,8 +225,7 @@ def kmeans(vectors: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64],
         if np.array_equal(nearest, label):
             break
         label = nearest
-        sums = np.zeros_like(centres)
-        np.add.at(sums, label, vectors)
+        sums = (label == np.arange(len(centres))[:, None]).astype(np.float32) @ vectors
         centres = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 1e-8, _unit(sums), centres)
     return label, centres
 
