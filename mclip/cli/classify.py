@@ -16,7 +16,7 @@ def classify(
     top: Annotated[int, typer.Option(metavar="N", help="How many labels to print for each motion.")] = 1,
     labels: Annotated[
         str | None,
-        typer.Option(help="babel-60, babel-120, a list with commas, or a file (one a line, .csv, .json). [babel-60]"),
+        typer.Option(help="babel-60, babel-120, a list with commas, or a file. [default: babel-60]"),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(metavar="P", help='Answer "unknown" where no label scores that much.')
@@ -32,13 +32,11 @@ def classify(
     """Say what motions show, among labels of your choice.
 
     Scores are probabilities over the labels: they say which fits best, not whether one fits. Long motions are read in
-    windows. Reads .npz, .bvh, .amc and .glb.
+    windows. A file for --labels has one a line; a .csv has a column "label", a .json a list.
 
-    Examples:
+    Example: mclip classify clips/ --top 5
 
-    mclip classify clips/ --top 5
-
-    mclip classify take.bvh --labels "walk, run, sit down" --timeline --threshold 0.5
+    Example: mclip classify take.bvh --labels "walk, run, sit down" --timeline --threshold 0.5
     """
     from mclip.console import csv_text, emit, err, skipped_lines
     from mclip.errors import UsageError

@@ -39,11 +39,9 @@ def generate(
     blends of two. The same seed makes the same files. --json names the training motion and has a confidence: the
     cosine of the prompt and the nearest caption, 1 for the same words. Where it is low, nothing like it was trained on.
 
-    Examples:
+    Example: mclip generate "couch" -o sit.npz
 
-    mclip generate "couch" -o sit.npz
-
-    mclip generate "an old person walks" "kick" -o motions --variations 4 --seed 7
+    Example: mclip generate "an old person walks" "kick" -o motions --variations 4 --seed 7
     """
     from mclip.console import emit, err, progress
     from mclip.errors import UsageError

@@ -36,18 +36,16 @@ def search(
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Find motions in a folder by what they show, or by their likeness to another.
+    """Find motions by what they show, or by an example.
 
     The first search of a folder reads all its motions and keeps an index there; later ones read what is new or has
     changed. Can be interrupted and started again. Scores are cosines; times are those of the best part of a motion.
 
-    Examples:
+    Example: mclip search "someone waves" library/
 
-    mclip search "someone waves" library/
+    Example: mclip search --like clip.npz library/ --top 5 --dedupe
 
-    mclip search --like clip.npz library/ --top 5 --dedupe
-
-    mclip search library/ --cluster 8
+    Example: mclip search library/ --cluster 8
     """
     from dataclasses import asdict
 
