@@ -111,6 +111,8 @@ def test_variations_are_numbered_and_the_same_seed_makes_the_same_bytes(mclip: R
 def test_variations_of_one_prompt_are_named_after_its_file(mclip: Run) -> None:
     assert mclip("generate", "nods", "--variations", "2", "-o", "deep/nod.bvh").code == 0
     assert sorted(path.name for path in Path("deep").iterdir()) == ["nod-1.bvh", "nod-2.bvh"]
+    assert mclip("generate", "nods", "--variations", "2", "-o", "all").code == 0
+    assert sorted(path.name for path in Path("all").iterdir()) == ["nods-1.npz", "nods-2.npz"]
     Path("nods-2.npz").write_bytes(b"precious")
     done = mclip("generate", "nods", "--variations", "2")
     assert (done.code, Path("nods-1.npz").exists(), Path("nods-2.npz").read_bytes()) == (2, False, b"precious")

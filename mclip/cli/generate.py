@@ -54,7 +54,9 @@ def generate(
             "--seed is negative" if seed < 0 else "--seed has no effect on the first motion", "--variations 4 --seed 1"
         )
     jobs = _jobs(text or [], file, seconds)
-    planned = prompts.plan(jobs, out, folder=file is not None or len(jobs) > 1)
+    # Several motions of one prompt make numbered files, or fill a folder where the name is one.
+    folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)
+    planned = prompts.plan(jobs, out, folder=folder)
     paths = [file for _, path in planned for file in prompts.number(path, max(1, variations))]
     prompts.check_outputs(paths, force=force)
     engine = Engine.open(pack, device)
