@@ -105,7 +105,12 @@ def test_a_cut_index_is_called_damaged(engine: Engine, library: Path, size: int)
 def test_an_index_with_other_tables_is_called_damaged(engine: Engine, library: Path) -> None:
     update_index(engine, library)
     content = (library / NAME).read_bytes()
-    for old, new in ((b'"windows":', b'"windowz":'), (b'"width":24', b'"width":25'), (b'[["",4]]', b'[["",5]]')):
+    for old, new in (
+        (b'"windows":', b'"windowz":'),
+        (b'"width":24', b'"width":25'),
+        (b"[4,4,8,", b"[5,4,8,"),
+        (b'"torn.bvh"', b"1"),
+    ):
         assert old in content
         (library / NAME).write_bytes(content.replace(old, new))
         with pytest.raises(DataError, match="damaged"):

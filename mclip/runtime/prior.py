@@ -179,14 +179,19 @@ class Bank:
         return result
 
     def _blend(self, matches: Sequence[Match], random: np.random.Generator) -> Match:
-        """One of the matches moved towards another; what is said of it stays that of the one, which is nearer."""
+        """One of the matches moved towards another; what is said of it is true of the match it is nearest to then."""
         one = matches[int(random.integers(len(matches)))]
         others = [match.entry for match in matches if match.entry != one.entry]
         if not others:
             nearness = _unit(self.latents) @ _unit(one.latent)
-            others = np.argsort(-np.where(nearness < _SAME, nearness, -1.0), kind="stable")[:_NEIGHBOURS].tolist()
+            order = np.argsort(-nearness, kind="stable")
+            others = order[nearness[order] < _SAME][:_NEIGHBOURS].tolist()
+        if not others:
+            return one  # a bank of one motion
         other = self.latents[others[int(random.integers(len(others)))]]
-        return replace(one, latent=_slerp(one.latent, other, random.uniform(*_BLEND)))
+        latent = _slerp(one.latent, other, random.uniform(*_BLEND))
+        nearest = max(matches, key=lambda match: float(_unit(match.latent) @ latent))
+        return replace(nearest, latent=latent)
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
