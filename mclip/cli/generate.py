@@ -62,13 +62,12 @@ def generate(
     engine = Engine.open(pack, device)
     made = tasks.generate(engine, [prompt for prompt, _ in planned], fps=fps, variations=variations, seed=seed or 0)
     results = []
-    warned: set[str] = set()
     with progress("generate", len(paths)) as bar:
-        for path, item in zip(paths, made, strict=True):
+        for number, (path, item) in enumerate(zip(paths, made, strict=True)):
             save(path, item.motion)
             prior = engine.manifest.prior
-            if item.match and prior and item.match.score < prior.confident and item.prompt.text not in warned:
-                warned.add(item.prompt.text)
+            # Once for each prompt: the first variation is the best match.
+            if item.match and prior and item.match.score < prior.confident and number % variations == 0:
                 err(prompts.low_confidence(item.prompt.text, item.match.caption, item.match.score))
             results.append(_summary(path, item))
             bar.advance()
