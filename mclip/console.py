@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 from mclip.errors import UsageError
 
+# Reasons and paths shown of each kind; --json has them all.
+_SHOWN_REASONS, _SHOWN_PATHS = 10, 3
 # A log file wants a line now and then, not a bar.
 PLAIN_INTERVAL_S = 10.0
 
@@ -61,6 +67,52 @@ def _encodable(text: str, stream: TextIO) -> str:
 def _discard_stdout() -> None:
     """Let what is still in stdout's buffer go nowhere when Python ends, instead of failing once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines about files that were skipped, (path, reason) each, grouped by reason; those that differ in numbers only
+    are one."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for path, reason in skipped:
+        groups[re.sub(r"\d+(\.\d+)?", "0", reason)].append((path, reason))
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    lines = []
+    for group in ordered[:_SHOWN_REASONS]:
+        more = f", ... ({len(group)})" if len(group) > _SHOWN_PATHS else ""
+        lines.append(f"skipped: {group[0][1]}: {', '.join(path for path, _ in group[:_SHOWN_PATHS])}{more}")
+    if len(ordered) > _SHOWN_REASONS:
+        lines.append(
+            f"skipped: {sum(map(len, ordered[_SHOWN_REASONS:]))} more for other reasons; --json lists them all"
+        )
+    return lines
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text: a rich table on a terminal, else aligned columns, one row a line."""
+    # Names of files may hold anything, line breaks included.
+    cells = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
+    if sys.stdout is None or not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+        return "\n".join(line.rstrip() for line in lines)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*header)
+    for row in cells:
+        drawn.add_row(*map(Text, row))  # Text: file names are no markup
+    console = Console(file=sys.stdout)
+    with console.capture() as capture:
+        console.print(drawn)
+    return capture.get().rstrip("\n")
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Rows as CSV with a header, without the last line's end."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue().removesuffix("\n")
 
 
 class Progress(Protocol):

@@ -155,9 +155,9 @@ def load_npz(path: Path) -> Motion:
         raise MotionError(f"{path}: {error.message}", error.hint) from None
 
 
-def is_shape_file(path: Path) -> bool:
+def is_shape_file(path: Path | str) -> bool:
     """Whether an AMASS tree has this .npz for body shape, not motion: shape.npz, *_stagei.npz."""
-    return path.name.endswith(("shape.npz", "_stagei.npz"))
+    return str(path).endswith(("shape.npz", "_stagei.npz"))
 
 
 _WANTED = frozenset(

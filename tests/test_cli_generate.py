@@ -89,10 +89,57 @@ def test_a_prompt_unlike_all_captions_gets_one_line_of_warning(mclip: Run) -> No
     assert ("nearest is" in done.err) == (confidence < 0.5)
 
 
+def test_variations_are_numbered_and_the_same_seed_makes_the_same_bytes(mclip: Run) -> None:
+    done = mclip("generate", "nods", "bends", "--variations", "3", "--seed", "5", "-o", "one", "--json")
+    names = ["nods-1", "nods-2", "nods-3", "bends-1", "bends-2", "bends-3"]
+    results = json.loads(done.out)["motions"]
+    assert [Path(item["path"]).stem for item in results] == names
+    assert all({"confidence", "nearest", "label", "motion"} <= set(item) for item in results)
+    assert mclip("generate", "bends", "nods", "--variations", "3", "--seed", "5", "-o", "two").code == 0
+    poses = set()
+    for name in names:
+        assert Path(f"one/{name}.npz").read_bytes() == Path(f"two/{name}.npz").read_bytes()
+        poses.add(load_npz(Path(f"one/{name}.npz")).pose.tobytes())
+    assert len(poses) == 6
+    origin = load_npz(Path("one/nods-2.npz")).origin
+    assert (origin["variation"], origin["seed"], origin["source"]) == (2, 5, results[1]["motion"])
+    # The first is what is made without variations.
+    assert mclip("generate", "nods", "-o", "plain.npz").code == 0
+    np.testing.assert_array_equal(load_npz(Path("plain.npz")).pose, load_npz(Path("one/nods-1.npz")).pose)
+
+
+def test_variations_of_one_prompt_are_named_after_its_file(mclip: Run) -> None:
+    assert mclip("generate", "nods", "--variations", "2", "-o", "deep/nod.bvh").code == 0
+    assert sorted(path.name for path in Path("deep").iterdir()) == ["nod-1.bvh", "nod-2.bvh"]
+    assert mclip("generate", "nods", "--variations", "2", "-o", "all").code == 0
+    assert sorted(path.name for path in Path("all").iterdir()) == ["nods-1.npz", "nods-2.npz"]
+    Path("nods-2.npz").write_bytes(b"precious")
+    done = mclip("generate", "nods", "--variations", "2")
+    assert (done.code, Path("nods-1.npz").exists(), Path("nods-2.npz").read_bytes()) == (2, False, b"precious")
+
+
+def test_a_far_prompt_is_warned_about_once_for_all_its_variations(mclip: Run) -> None:
+    done = mclip("generate", "right slowly fast", "--variations", "3", "--json")
+    confidence = json.loads(done.out)["motions"][0]["confidence"]
+    assert len(done.err.splitlines()) == int(confidence < 0.5)
+
+
+def test_a_pack_without_a_prior_has_no_variations(mclip: Run, pack_copy: Path) -> None:
+    manifest = json.loads((pack_copy / MANIFEST).read_text())
+    (pack_copy / MANIFEST).write_text(json.dumps({**manifest, "prior": None}))
+    done = mclip("generate", "nods", "--variations", "2", "--pack", str(pack_copy))
+    assert (done.code, "a pack with a prior" in done.err) == (2, True)
+    assert mclip("generate", "nods", "--pack", str(pack_copy)).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["generate"], 2, "nothing to generate"),
+        (["generate", "nods", "--variations", "0"], 2, "--variations 0 is not between 1 and 1000"),
+        (["generate", "nods", "--variations", "1001"], 2, "between 1 and 1000"),
+        (["generate", "nods", "--seed", "1"], 2, "--seed has no effect"),
+        (["generate", "nods", "--seed", "-1", "--variations", "2"], 2, "--seed is negative"),
         (["generate", "nods", "--file", "x"], 2, "not both"),
         (["generate", ""], 2, "empty"),
         (["generate", "   "], 2, "empty"),

@@ -67,6 +67,82 @@ def test_a_text_is_answered_with_a_motion_of_its_nearest_label() -> None:
     np.testing.assert_allclose(matches[1].latent, [-0.6, -0.8], atol=1e-3)
 
 
+def crowd(entries: int = 12) -> Bank:
+    """Two labels: "wave" with a fan of entries, and "rest" with one entry, far away and not at unit length."""
+    angle = np.linspace(-0.6, 0.6, entries)
+    fan = np.stack([np.cos(angle), np.sin(angle), np.zeros(entries)], axis=1)
+    return Bank(
+        latents=np.concatenate([fan, [[0, 0, 2]]]).astype(np.float32),
+        frames=np.arange(20, 21 + entries, dtype=np.int32),
+        names=(*(f"wave#{row}" for row in range(entries)), "rest"),
+        label=np.array([0] * entries + [1], np.int32),
+        labels=("wave", "rest"),
+        captions=np.array([[1, 0, 0], [0, 0, 1]], np.float32),
+        texts=("a person waves", "a person rests"),
+        offsets=np.array([0, 1, 2], np.int32),
+        ids=np.array([0, 1], np.int32),
+    )
+
+
+def test_variations_begin_with_the_match_and_are_all_different() -> None:
+    value, text = crowd(), np.array([0.98, 0.199, 0], np.float32)
+    found = value.vary("waves", text, 12, seed=3)
+    (best,) = value.match(["waves"], text[None])
+    assert (found[0].name, found[0].score) == (best.name, best.score)
+    assert {match.name for match in found} == {f"wave#{row}" for row in range(12)}
+    for match in found:
+        np.testing.assert_array_equal(match.latent, value.latents[match.entry])
+        assert match.frames == value.frames[match.entry]
+
+
+def test_a_seed_chooses_the_variations_and_nothing_else_does() -> None:
+    value, text = crowd(), np.array([1, 0, 0], np.float32)
+    draws = {seed: [match.name for match in value.vary("waves", text, 4, seed)] for seed in range(8)}
+    assert len({tuple(names) for names in draws.values()}) > 4
+    assert draws[5] == [match.name for match in value.vary("waves", text, 4, 5)]
+    # More variations are those of fewer, and others.
+    assert [match.name for match in value.vary("waves", text, 6, 5)][:4] == draws[5]
+    assert [match.name for match in value.vary("waves!", text, 4, 5)] != draws[5]
+
+
+def test_when_entries_run_out_variations_are_blends_near_one_of_them() -> None:
+    value, text = crowd(entries=3), np.array([1, 0, 0], np.float32)
+    found = value.vary("waves", text, 20, seed=0)
+    assert len({match.latent.tobytes() for match in found}) == 20
+    for match in found[3:]:
+        cosines = value.latents[:3] @ match.latent
+        assert value.names[int(cosines.argmax())] == match.name
+        assert cosines.max() < 0.9999
+        assert np.linalg.norm(match.latent) == pytest.approx(1.0, abs=1e-5)
+        assert match.latent[2] == 0.0  # between waves, never towards rest
+
+
+def test_a_lone_entry_varies_towards_its_neighbours() -> None:
+    found = crowd(entries=5).vary("rests", np.array([0, 0, 1], np.float32), 6, seed=0)
+    assert {match.name for match in found} == {"rest"}
+    assert len({match.latent.tobytes() for match in found}) == 6
+    for match in found[1:]:
+        # A fifth to a half of the way along the right angle between them; lengths are 2 and 1.
+        assert 0.1 * np.pi <= np.arccos(match.latent[2] / np.linalg.norm(match.latent)) <= 0.25 * np.pi
+        assert 1.5 <= np.linalg.norm(match.latent) <= 1.8
+
+
+def test_what_texts_expect_lies_between_the_labels_they_agree_with() -> None:
+    value = crowd()
+    texts = np.array([[1, 0, 0], [0, 0, 1], [np.sqrt(0.5), 0, np.sqrt(0.5)]], np.float32)
+    wave, rest, both = value.expect(["?"] * 3, texts)
+    np.testing.assert_allclose(wave, [1, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(rest, [0, 0, 1], atol=1e-3)
+    np.testing.assert_allclose(both, [np.sqrt(0.5), 0, np.sqrt(0.5)], atol=1e-3)
+
+
+def test_left_is_not_expected_where_right_is_said() -> None:
+    value = replace(crowd(), texts=("wave left", "wave right"), captions=np.array([[1, 0, 0]] * 2, np.float32))
+    text = np.array([[1, 0, 0]], np.float32)
+    assert value.expect(["wave with the left hand"], text)[0, 0] > 0.99
+    assert value.expect(["wave with the right hand"], text)[0, 2] > 0.99
+
+
 def test_all_captions_of_a_label_count_not_the_nearest_alone() -> None:
     # East and north share the nearest caption; east has another one, which is farther away.
     assert match(bank(), (0.6, 0.8))[0].label == "north"

@@ -28,6 +28,8 @@ COMMANDS: tuple[str, ...] = (
     "generate",
     "edit",
     "interpolate",
+    "classify",
+    "search",
     "view",
     "convert",
     "preprocess",

@@ -30,6 +30,8 @@ def generate(
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that the pack cannot read whole.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Length of the motion. [default: the pack's]")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the pack's]")] = None,
+    variations: Annotated[int, typer.Option(metavar="N", help="Different motions for each prompt.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Chooses the variations after the first. [default: 0]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files mclip generate did not make.")] = False,
@@ -37,26 +39,47 @@ def generate(
 ) -> None:
     """Make motions from text, or from pictures.
 
+    Each is decoded from a motion the pack was trained on; variations are decoded from others of its kind, or from
+    blends of two. The same seed makes the same files. --json names the training motion and has a confidence: the
+    cosine of the prompt and the nearest caption, 1 for the same words. Where it is low, nothing like it was trained on.
+
     Example: mclip generate "couch" -o sit.npz
+
+    Example: mclip generate "an old person walks" "kick" -o motions --variations 4 --seed 7
     """
     from mclip.console import emit, err, progress
+    from mclip.errors import UsageError
     from mclip.formats import save
     from mclip.runtime import prompts, tasks
     from mclip.runtime.engine import Engine
 
+    if seed is not None and (variations == 1 or seed < 0):
+        raise UsageError(
+            "--seed is negative" if seed < 0 else "--seed has no effect on the first motion", "--variations 4 --seed 1"
+        )
     jobs = _jobs(text or [], image or [], file, seconds)
-    planned = prompts.plan(jobs, out, folder=file is not None or len(jobs) > 1)
-    paths = [path for _, path in planned]
+    # Several motions of one prompt make numbered files, or fill a folder where the name is one.
+    folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)
+    planned = prompts.plan(jobs, out, folder=folder)
+    paths = [file for _, path in planned for file in prompts.number(path, max(1, variations))]
     prompts.check_outputs(paths, force=force)
     engine = Engine.open(pack, device)
-    made = tasks.generate(engine, [prompt for prompt, _ in planned], fps=fps, truncate=truncate)
+    made = tasks.generate(
+        engine,
+        [prompt for prompt, _ in planned],
+        fps=fps,
+        truncate=truncate,
+        variations=variations,
+        seed=seed or 0,
+    )
     results = []
-    with progress("generate", len(planned)) as bar:
-        for path, item in zip(paths, made, strict=True):
+    with progress("generate", len(paths)) as bar:
+        for number, (path, item) in enumerate(zip(paths, made, strict=True)):
             save(path, item.motion)
             prior = engine.manifest.prior
-            # Pictures are never as near to captions as texts are.
-            if item.match and prior and not item.prompt.picture and item.match.score < prior.confident:
+            # Once for each prompt: the first variation is the best match. Pictures are never as near as texts are.
+            told = item.prompt.picture is not None or number % variations
+            if item.match and prior and not told and item.match.score < prior.confident:
                 err(prompts.low_confidence(item.prompt.text, item.match.caption, item.match.score))
             results.append(_summary(path, item))
             bar.advance()
@@ -108,5 +131,10 @@ def _summary(path: Path, item: Generated) -> dict[str, Any]:
     if item.prompt.picture:
         summary["image"] = str(item.prompt.picture)
     if item.match:
-        summary |= {"confidence": round(item.match.score, 4), "nearest": item.match.caption}
+        summary |= {
+            "confidence": round(item.match.score, 4),
+            "nearest": item.match.caption,
+            "label": item.match.label,
+            "motion": item.match.name,
+        }
     return summary

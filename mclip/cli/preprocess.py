@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +11,8 @@ if TYPE_CHECKING:
     from mclip.data.coverage import Coverage
     from mclip.data.preprocess import Report
 
-# Reasons and paths shown of each kind; --json has them all.
-SHOWN_REASONS, SHOWN_PATHS = 10, 3
+# Paths shown of each kind; --json has them all.
+SHOWN_PATHS = 3
 
 
 def preprocess(
@@ -53,7 +51,7 @@ def preprocess(
     Example: mclip preprocess amass/ --babel babel_v1.0_release/ -o motions.h5
     """
     from mclip.cli import need
-    from mclip.console import emit, err
+    from mclip.console import emit, err, skipped_lines
 
     with need("train"):
         from mclip.data import preprocess as run
@@ -75,7 +73,7 @@ def preprocess(
         drawing=Drawing(renderer=renderer, size=size, body=body) if frames else None,
         force=force,
     )
-    for line in (*_skipped_lines(report.skipped), *_uncovered_lines(report.coverage), *report.notes):
+    for line in (*skipped_lines(report.skipped), *_uncovered_lines(report.coverage), *report.notes):
         err(line)
     emit(_summary(report), as_json=as_json, text=_text(report))
     if strict and report.skipped:
@@ -131,21 +129,4 @@ def _uncovered_lines(coverage: Coverage | None) -> list[str]:
         more = f", ... ({len(paths)}; --json lists them all)" if len(paths) > SHOWN_PATHS else ""
         if paths:
             lines.append(f"{what}: {', '.join(paths[:SHOWN_PATHS])}{more}")
-    return lines
-
-
-def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
-    """Skipped files grouped by reason; reasons that differ in numbers only are one."""
-    import re
-
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for path, reason in skipped:
-        groups[re.sub(r"\d+(\.\d+)?", "0", reason)].append((path, reason))
-    ordered = sorted(groups.values(), key=len, reverse=True)
-    lines = []
-    for group in ordered[:SHOWN_REASONS]:
-        more = f", ... ({len(group)})" if len(group) > SHOWN_PATHS else ""
-        lines.append(f"skipped: {group[0][1]}: {', '.join(path for path, _ in group[:SHOWN_PATHS])}{more}")
-    if len(ordered) > SHOWN_REASONS:
-        lines.append(f"skipped: {sum(map(len, ordered[SHOWN_REASONS:]))} more for other reasons; --json lists them all")
     return lines

@@ -20,13 +20,14 @@ from mclip.data.images import Drawing
 from mclip.data.journal import Entry, digest, open_journal, read_entry_takes
 from mclip.data.labelling import Labelling, gather_captions, read_labelling
 from mclip.data.labels import split_take
-from mclip.data.sources import find_sources, source_of
+from mclip.data.sources import source_of
 from mclip.data.splits import assign_splits
 from mclip.data.store import SPLITS, MotionStore, read_store, write_store
 from mclip.data.workers import Job, run_jobs
 from mclip.errors import DataError, UsageError
 from mclip.files import sha256
 from mclip.formats import SUFFIXES
+from mclip.formats.folder import find_sources
 from mclip.formats.tables import load_rig_table
 from mclip.motion import MAX_FPS, MIN_FPS
 from mclip.render.frames import find_backend

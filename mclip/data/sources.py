@@ -1,10 +1,8 @@
-"""The motion files of a folder: finding them, and turning one into the arrays of a store."""
+"""A motion file as the arrays of a store."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +11,9 @@ from numpy.typing import NDArray
 
 from mclip.data.images import Drawing, draw
 from mclip.data.labels import split_take
-from mclip.errors import DataError, MclipError
-from mclip.formats import SUFFIXES, load_all
+from mclip.formats import load_all
 from mclip.geometry import axis_angle_to_matrix, matrix_to_rot6d
-from mclip.motion import Motion, is_shape_file
+from mclip.motion import Motion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,70 +37,6 @@ class Take:
     source_fps: float
     source_frames: int
     images: Sequence[tuple[int, bytes]] = ()
-
-
-def find_sources(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """All motion files under `root`, by suffix, and what could not be looked at.
-
-    Hidden names, AMASS's body shape files and everything else without a motion's suffix are passed over; links are
-    followed, each folder once. Returns relative paths with "/", sorted, and (path, reason) pairs, sorted.
-    Raises DataError when `root` is no folder.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
-    found: list[str] = []
-    problems: list[tuple[str, str]] = []
-    for path in _walk(root, set(), problems):
-        name = path.relative_to(root).as_posix()
-        if path.suffix.lower() not in SUFFIXES or is_shape_file(path):
-            continue
-        reason = _unusable(path, name)
-        if reason:
-            problems.append((name.encode(errors="replace").decode(), reason))
-        else:
-            found.append(name)
-    return sorted(found), sorted(problems)
-
-
-def _walk(folder: Path, visited: set[tuple[int, int]], problems: list[tuple[str, str]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        # A link to a folder above would never end.
-        if (status.st_dev, status.st_ino) in visited:
-            return
-        visited.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        problems.append((folder.as_posix(), f"folder cannot be opened ({error.strerror})"))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            yield from _walk(Path(entry.path), visited, problems)
-        else:
-            yield Path(entry.path)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _unusable(path: Path, name: str) -> str:
-    """Why a file cannot be opened at all, or ""."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "its name is not valid Unicode"
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    # Opening a pipe would wait for ever.
-    return "" if stat.S_ISREG(mode) else "is not a regular file"
 
 
 def source_of(path: str) -> str:
@@ -133,16 +66,3 @@ def _take(name: str, source: Motion, fps: float, drawing: Drawing | None) -> Tak
         source_frames=len(source),
         images=draw(motion, drawing) if drawing else (),
     )
-
-
-def reason_of(error: BaseException, path: Path) -> str:
-    """An error as a reason for skipping `path`, on one line and without repeating the path."""
-    if isinstance(error, MclipError):
-        text = error.message.removeprefix(f"{path}").lstrip(": ")
-    elif isinstance(error, OSError):
-        text = f"cannot be read ({error.strerror or error})"
-    elif isinstance(error, MemoryError):
-        text = "does not fit into memory"
-    else:
-        text = f"cannot be read ({type(error).__name__}: {error})"
-    return " ".join(text.split())

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mclip.errors import PackError, UsageError
+from mclip.motion import Motion
 from mclip.pack import Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
+from mclip.runtime.encoded import Encoded, windows
 from mclip.runtime.prior import Prior, load_bank
-from mclip.runtime.representation import COLUMNS, ROWS, Representation, representation
+from mclip.runtime.representation import COLUMNS, ROWS, Representation, motion_to_features, representation
 from mclip.runtime.session import Session
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
@@ -124,6 +126,19 @@ class Engine:
             result[chunk] = self._run("image_encoder", (len(chunk), self.manifest.latent), pixels[chunk])
         return result
 
+    def locate(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) that motions' latents are compared with to tell how well they show what texts say.
+
+        Text embeddings and latents lie in different parts of their space: where there is a prior, the vector is halfway
+        between the embedding and the latents the prior expects. Raises UsageError as `tokenize`.
+        """
+        embeddings = self.encode_text(texts)
+        if self.prior is None:
+            return embeddings
+        middle = embeddings + self.prior.expect(texts, embeddings)
+        result: NDArray[np.float32] = middle / np.linalg.norm(middle, axis=1, keepdims=True)
+        return result
+
     def encode_motion(self, features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Latents (N, D) of features (N, T, 25, 6), mask (N, T) true where there are frames."""
         result = np.empty((len(features), self.manifest.latent), np.float32)
@@ -131,6 +146,38 @@ class Engine:
             shape = (len(chunk), self.manifest.latent)
             result[chunk] = self._run("motion_encoder", shape, features[chunk], mask[chunk])
         return result
+
+    def encode_motions(self, motions: Sequence[Motion], hop: int | None = None) -> list[Encoded]:
+        """The windows of motions of any length and frame rate, with their latents.
+
+        hop: frames between the starts of windows, at the pack's rate; half a window if None. A motion with fewer frames
+        than the manifest's `frames.min` is encoded too, but no latent of training was made of so few.
+        """
+        length, fps = self.manifest.frames.default, self.manifest.fps
+        resampled = [motion.resample(fps) for motion in motions]
+        starts = [windows(len(motion), length, hop or max(1, length // 2)) for motion in resampled]
+        cuts = [
+            (motion, start, min(start + length, len(motion)))
+            for motion, group in zip(resampled, starts, strict=True)
+            for start in group.tolist()
+        ]
+        latents = np.empty((len(cuts), self.manifest.latent), np.float32)
+        # Windows of one length need no padding, and a few at a time little memory.
+        for chunk in _chunks(sorted(range(len(cuts)), key=lambda row: cuts[row][2] - cuts[row][1])):
+            rows = [
+                motion_to_features(motion.slice(start, stop), self.kind)
+                for motion, start, stop in map(cuts.__getitem__, chunk)
+            ]
+            features = np.zeros((len(rows), len(rows[-1]), ROWS, COLUMNS), np.float32)
+            mask = np.zeros(features.shape[:2], np.bool_)
+            for place, row in enumerate(rows):
+                features[place, : len(row)], mask[place, : len(row)] = row, True
+            latents[chunk] = self.encode_motion(features, mask)
+        stops = np.cumsum([len(group) for group in starts])
+        return [
+            Encoded(group, np.minimum(group + length, len(motion)), latents[stop - len(group) : stop], fps)
+            for motion, group, stop in zip(resampled, starts, stops.tolist(), strict=True)
+        ]
 
     def decode(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Features (N, T, 25, 6) of latents (N, D), at the frames where mask (N, T) is true."""

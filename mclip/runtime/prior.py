@@ -23,8 +23,10 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +42,17 @@ MAX_BANK_BYTES = 500_000_000
 STYLE_SEPARATOR = "/"
 # Text encoders hardly tell left from right; a label that speaks of the other side is this much farther away.
 _WRONG_SIDE = 0.2
+# A label that agrees with a text by this much less, in cosine, counts e times less for what the text is expected to be.
+_SHARPNESS = 0.05
+# The same for entries of a label and how near their latents are to the text, when variations are drawn. They are drawn
+# from the best label and from others that agree with the text this much less at most.
+_SPREAD = 0.05
+_AS_GOOD = 0.05
+# Two latents this near to each other, in cosine, are the same motion to the eye.
+_SAME = 0.999
+# How far a blend of two entries goes from the one towards the other; beyond the middle it would be the other's.
+_BLEND = (0.2, 0.5)
+_NEIGHBOURS = 8
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
@@ -52,7 +65,8 @@ class Match:
     score    how well text and caption agree: their cosine, 1 for the same words
     caption  the nearest caption
     label    the action class it belongs to
-    name     the training motion the latent is of
+    name     the training motion the latent is of, or nearest to
+    entry    its number in the prior
     """
 
     latent: NDArray[np.float32]
@@ -61,6 +75,7 @@ class Match:
     caption: str
     label: str
     name: str
+    entry: int
 
 
 class Prior(Protocol):
@@ -69,8 +84,14 @@ class Prior(Protocol):
     def match(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> list[Match]:
         """One match for each of the texts, whose embeddings are (B, D); the same input gives the same matches."""
 
+    def vary(self, text: str, embedding: NDArray[np.float32], count: int, seed: int) -> list[Match]:
+        """`count` different matches of one text, the first that of `match`; the same seed gives the same ones."""
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+    def expect(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vectors (B, D) around which the latents of motions lie that show what the texts say."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Bank:
     """The latents (N, D) and caption embeddings (K, D) of training motions; other fields as in the module docstring."""
 
@@ -111,24 +132,93 @@ class Bank:
         """
         embeddings = unit(embeddings)
         to_captions = embeddings @ self.captions.T  # (B, K)
+        best = np.argmax(self._agreement(texts, to_captions), axis=1)
+        to_latents = embeddings @ self.latents.T  # (B, N)
+        return [self._match(int(label), to_captions[row], to_latents[row]) for row, label in enumerate(best)]
+
+    def vary(self, text: str, embedding: NDArray[np.float32], count: int, seed: int) -> list[Match]:
+        """The best entry, others of its label and of labels that agree with the text as well, then blends of two.
+
+        Entries are drawn one by one with a probability that grows with the nearness of text and latent and with the
+        distance from those already drawn. When none that differs is left, one of them is moved towards another, or
+        towards a near entry of any label if it is the only one.
+        """
+        to_captions, to_latents = embedding[None] @ self.captions.T, self.latents @ embedding
+        agreement = self._agreement([text], to_captions)[0]  # (M,)
+        best = self._match(int(agreement.argmax()), to_captions[0], to_latents)
+        entries = np.flatnonzero(agreement[self.label] >= agreement.max() - _AS_GOOD)
+        wanted = np.zeros(len(entries))
+        for label in set(self.label[entries].tolist()):
+            rows = self.label[entries] == label
+            near = np.exp((to_latents[entries[rows]] - to_latents[entries[rows]].max()) / _SPREAD)
+            wanted[rows] = np.exp((agreement[label] - agreement.max()) / _SHARPNESS) * near / near.sum()
+        random = np.random.default_rng([seed, zlib.crc32(text.encode())])
+        unit = unit(self.latents[entries])  # (n, D)
+        chosen = [int(np.flatnonzero(entries == best.entry)[0])]
+        while len(chosen) < count:
+            nearest = (unit @ unit[chosen].T).max(axis=1)
+            weight = np.where(nearest < _SAME, wanted * (1.0 - nearest), 0.0)
+            if not weight.sum() > 0.0:
+                break
+            chosen.append(int(random.choice(len(entries), p=weight / weight.sum())))
+        matches = [self._entry(int(entries[row]), to_captions[0]) for row in chosen]
+        return matches + [self._blend(matches, random) for _ in range(count - len(matches))]
+
+    def expect(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean latents of all labels, weighted by how well their captions agree with the texts."""
+        agreement = self._agreement(texts, embeddings @ self.captions.T)  # (B, M)
+        weight = np.exp((agreement - agreement.max(axis=1, keepdims=True)) / _SHARPNESS)
+        return unit((weight @ self._means).astype(np.float32))
+
+    def _agreement(self, texts: Sequence[str], to_captions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How well texts and labels agree (B, M), from the cosines of texts and captions (B, K)."""
         by_label = to_captions[:, self.ids]  # (B, E)
         nearest = np.maximum.reduceat(by_label, self.offsets[:-1], axis=1)  # (B, M)
         mean = np.add.reduceat(by_label, self.offsets[:-1], axis=1) / np.diff(self.offsets)
-        sides = [_side(" ".join(self.texts[row] for row in self._captions_of(i))) for i in range(len(self.labels))]
         wrong = np.array(
-            [[_WRONG_SIDE * ({_side(text), side} == {"left", "right"}) for side in sides] for text in texts]
+            [[_WRONG_SIDE * ({_side(text), side} == {"left", "right"}) for side in self._sides] for text in texts]
         )
-        best = np.argmax(0.5 * (nearest + mean) - wrong, axis=1)
-        to_latents = embeddings @ self.latents.T  # (B, N)
-        return [self._match(int(label), to_captions[row], to_latents[row]) for row, label in enumerate(best)]
+        result: NDArray[np.float32] = 0.5 * (nearest + mean) - wrong
+        return result
+
+    def _blend(self, matches: Sequence[Match], random: np.random.Generator) -> Match:
+        """One of the matches moved towards another; what is said of it is true of the match it is nearest to then."""
+        one = matches[int(random.integers(len(matches)))]
+        others = [match.entry for match in matches if match.entry != one.entry]
+        if not others:
+            nearness = unit(self.latents) @ unit(one.latent)
+            order = np.argsort(-nearness, kind="stable")
+            others = order[nearness[order] < _SAME][:_NEIGHBOURS].tolist()
+        if not others:
+            return one  # a bank of one motion
+        other = self.latents[others[int(random.integers(len(others)))]]
+        latent = _slerp(one.latent, other, random.uniform(*_BLEND))
+        nearest = max(matches, key=lambda match: float(unit(match.latent) @ latent))
+        return replace(nearest, latent=latent)
+
+    @cached_property
+    def _means(self) -> NDArray[np.float32]:
+        """The direction of each label's latents (M, D); every label has some."""
+        order = np.argsort(self.label, kind="stable")
+        starts = np.searchsorted(self.label[order], np.arange(len(self.labels)))
+        return unit(np.add.reduceat(unit(self.latents[order]), starts, axis=0))
+
+    @cached_property
+    def _sides(self) -> list[str]:
+        """Which side the captions of each label speak of."""
+        return [_side(" ".join(self.texts[row] for row in self._captions_of(i))) for i in range(len(self.labels))]
 
     def _captions_of(self, label: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[label] : self.offsets[label + 1]]
 
     def _match(self, label: int, to_captions: NDArray[np.float32], to_latents: NDArray[np.float32]) -> Match:
-        captions, entries = self._captions_of(label), np.flatnonzero(self.label == label)
+        entries = np.flatnonzero(self.label == label)
+        return self._entry(int(entries[to_latents[entries].argmax()]), to_captions)
+
+    def _entry(self, entry: int, to_captions: NDArray[np.float32]) -> Match:
+        label = int(self.label[entry])
+        captions = self._captions_of(label)
         caption = int(captions[to_captions[captions].argmax()])
-        entry = int(entries[to_latents[entries].argmax()])
         return Match(
             latent=self.latents[entry],
             frames=int(self.frames[entry]),
@@ -136,6 +226,7 @@ class Bank:
             caption=self.texts[caption],
             label=self.labels[label],
             name=self.names[entry],
+            entry=entry,
         )
 
     def save(self, path: Path) -> None:
@@ -207,8 +298,8 @@ def load_bank(content: bytes, latent: int) -> Bank:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (N, D) at unit length."""
-    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-8)
+    """Vectors (..., D) at unit length."""
+    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
     return result
 
 
@@ -216,6 +307,16 @@ def _side(text: str) -> str:
     """ "left" or "right" when a text speaks of one and not of the other, else ""."""
     sides = {word.lower() for word in _SIDE.findall(text)}
     return sides.pop() if len(sides) == 1 else ""
+
+
+def _slerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: float) -> NDArray[np.float32]:
+    """The vector (D,) a fraction of the way along the arc from `low` to `high`, its length changing evenly."""
+    angle = np.arccos(np.clip(unit(low) @ unit(high), -1.0, 1.0))
+    if angle < 1e-6:
+        return low
+    length = (1.0 - fraction) * np.linalg.norm(low) + fraction * np.linalg.norm(high)
+    arc = (np.sin((1.0 - fraction) * angle) * unit(low) + np.sin(fraction * angle) * unit(high)) / np.sin(angle)
+    return np.asarray(length * arc, np.float32)
 
 
 def _to_int8(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

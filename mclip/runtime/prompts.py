@@ -73,6 +73,13 @@ def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[P
     return planned
 
 
+def number(path: Path, variations: int) -> list[Path]:
+    """The files of a motion's variations: "couch.npz" alone, or "couch-1.npz", "couch-2.npz" and so on."""
+    if variations == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{place}{path.suffix}") for place in range(1, variations + 1)]
+
+
 def check_outputs(paths: Sequence[Path], *, force: bool, command: str = "generate") -> None:
     """Raise UsageError for a path of no known format, or, without `force`, a file that `command` did not make."""
     for path in paths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from mclip.runtime.ground import floor_of, lowest
 from mclip.runtime.prior import Match
 from mclip.runtime.representation import Representation, features_to_motion, motion_to_features, world_to_motion
 
+# More of one text than anybody looks at.
+MAX_VARIATIONS = 1000
 # The decoder's error in height, metres; who is farther off the ground flies or hangs.
 _GROUNDED = 0.2
 
@@ -42,23 +45,38 @@ class Generated:
 
 
 def generate(
-    engine: Engine, prompts: Sequence[Prompt], *, fps: float | None = None, truncate: bool = False
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    *,
+    fps: float | None = None,
+    truncate: bool = False,
+    variations: int = 1,
+    seed: int = 0,
 ) -> Iterator[Generated]:
-    """Motions for texts and pictures, in their order, as they are made.
+    """Motions for texts and pictures, in their order, as they are made; `variations` of each, one after another.
 
     Each begins at the origin, faces -Y, stands on the ground, and says in `origin` how it was made. Without `seconds` a
     motion is as long as the pack's default, or as the training motion it comes from where that is shorter.
-    fps: frames per second of the results, resampled from the pack's.
-    truncate: read what the pack can of overlong texts.
-    Raises UsageError, before anything is made, for empty or overlong texts, lengths the pack was not trained for, and
-    absurd frame rates; DataError for what is no picture, PackError for pictures a pack cannot read.
+    fps: frames per second of the results, resampled from the pack's. truncate: read what the pack can of overlong
+    texts. seed: chooses the second variation and those after it, for each prompt on its own.
+    Raises UsageError, before anything is made, for empty or overlong texts, lengths the pack was not trained for,
+    absurd frame rates, and variations from a pack without a prior; DataError for what is no picture, PackError for
+    pictures a pack cannot read.
     """
+    if not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(f"--variations {variations} is not between 1 and {MAX_VARIATIONS}")
+    if variations > 1 and engine.prior is None:
+        raise UsageError(
+            f"the pack {engine.manifest.name} has one motion for each text",
+            "variations need a pack with a prior: mclip export --store adds one",
+        )
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
     frames = [frames_of(engine, prompt.seconds) for prompt in prompts]
     tokens = iter(engine.tokenize([prompt.text for prompt in prompts if prompt.picture is None], truncate=truncate))
     inputs = [_pixels(engine, prompt.picture) if prompt.picture else next(tokens) for prompt in prompts]
-    return _generate(engine, prompts, frames, inputs, fps)
+    drawn = _draw(engine, prompts, frames, inputs, variations, seed)
+    return (item for chunk in iter(lambda: list(islice(drawn, CHUNK)), []) for item in _decode(engine, chunk, fps))
 
 
 def _pixels(engine: Engine, picture: Path) -> NDArray[np.uint8]:
@@ -78,30 +96,46 @@ def _embed(engine: Engine, inputs: Sequence[list[int] | NDArray[np.uint8]]) -> N
     return result
 
 
-def _generate(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draw:
+    """A motion to decode: the latent (D,), how long it is to be, and what is said of it."""
+
+    prompt: Prompt
+    frames: int
+    latent: NDArray[np.float32]
+    match: Match | None
+    origin: dict[str, object]
+
+
+def _draw(
     engine: Engine,
     prompts: Sequence[Prompt],
     frames: list[int | None],
     inputs: Sequence[list[int] | NDArray[np.uint8]],
-    fps: float | None,
-) -> Iterator[Generated]:
+    variations: int,
+    seed: int,
+) -> Iterator[_Draw]:
     for start in range(0, len(prompts), CHUNK):
         chunk = slice(start, start + CHUNK)
         embeddings = _embed(engine, inputs[chunk])
-        texts = [prompt.text for prompt in prompts[chunk]]
-        matches: Sequence[Match | None] = [None] * len(texts)
-        if engine.prior:
-            matches = engine.prior.match(texts, embeddings)
-        latents = np.stack([m.latent if m else e for m, e in zip(matches, embeddings, strict=True)])
-        lengths = np.array(
-            [_length(engine, wanted, match) for wanted, match in zip(frames[chunk], matches, strict=True)]
-        )
-        mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
-        features = engine.decode(latents, mask)
-        for prompt, match, length, row in zip(prompts[chunk], matches, lengths, features, strict=True):
-            motion = to_motion(row[:length], engine.manifest.fps, engine.kind)
-            motion = replace(motion, origin=_origin(engine, prompt, match))
-            yield Generated(prompt, motion.resample(fps) if fps else motion, match)
+        for prompt, wanted, embedding in zip(prompts[chunk], frames[chunk], embeddings, strict=True):
+            if engine.prior is None:
+                yield _Draw(prompt, _length(engine, wanted, None), embedding, None, _origin(engine, prompt, None))
+                continue
+            for number, match in enumerate(engine.prior.vary(prompt.text, embedding, variations, seed), 1):
+                origin = _origin(engine, prompt, match)
+                if variations > 1:
+                    origin |= {"variation": number, "seed": seed}
+                yield _Draw(prompt, _length(engine, wanted, match), match.latent, match, origin)
+
+
+def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[Generated]:
+    lengths = np.array([draw.frames for draw in draws])
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
+    for draw, row in zip(draws, features, strict=True):
+        motion = replace(to_motion(row[: draw.frames], engine.manifest.fps, engine.kind), origin=draw.origin)
+        yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
 
 
 def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:

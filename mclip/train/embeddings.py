@@ -1,7 +1,8 @@
-"""The teacher's embeddings of a store's texts and images, made once and kept: in the store, or with the run."""
+"""The teacher's embeddings of a store's texts and images: made once, and kept in the store or with the run."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -44,34 +45,29 @@ def text_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLI
 def caption_embeddings(
     texts: Sequence[str], recipe: Recipe, cache: Path, weights: Weights = PUBLISHED
 ) -> NDArray[np.float32]:
-    """The teacher's embeddings (K, W) of captions made of a store's, cached in a file of the run.
+    """The teacher's embeddings (K, W) of captions that were made of a store's, cached in a file of the run.
 
     As long as those of texts. Raises as `text_embeddings`.
     """
-    # Which weights of the user's own these are is known once they are read.
-    teacher = load_teacher(recipe.text_space, weights) if weights.unverified else None
-    key = teacher.key if teacher else recipe.text_space
-    digest = hashlib.sha256(json.dumps([key, *texts]).encode()).hexdigest()
-    embeddings = _read_cache(cache, digest)
-    if embeddings is None:
-        teacher = teacher or load_teacher(recipe.text_space, weights)
-        _check_width(recipe, teacher.width)
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+    def embed(teacher: Teacher) -> NDArray[np.float32]:
         console.err(f"embedding {len(texts)} captions with {recipe.text_space}")
         embeddings = teacher.embed(texts)
         with atomic_path(cache) as temporary:
-            save_file({"embeddings": embeddings}, temporary, {"texts": digest})
-    return _as_long_as_latents(embeddings, recipe)
+            save_file({teacher.key: embeddings}, temporary, {"texts": digest})
+        return embeddings
+
+    return _kept_or(embed, _read_cache(cache, digest), recipe, weights)
 
 
-def _read_cache(cache: Path, digest: str) -> NDArray[np.float32] | None:
+def _read_cache(cache: Path, digest: str) -> dict[str, NDArray[np.float32]]:
+    """The embeddings of the texts with this digest by text space; none if the file is damaged or of other texts."""
     if cache.is_file():
-        try:
-            with safe_open(cache, "numpy") as file:
-                if (file.metadata() or {}).get("texts") == digest:
-                    return np.asarray(file.get_tensor("embeddings"), np.float32)
-        except (OSError, SafetensorError):
-            pass  # half a copy; it is made again
-    return None
+        with contextlib.suppress(OSError, SafetensorError), safe_open(cache, "numpy") as file:
+            if (file.metadata() or {}).get("texts") == digest:
+                return {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}
+    return {}
 
 
 def image_embeddings(store: MotionStore, recipe: Recipe, weights: Weights = PUBLISHED) -> NDArray[np.float32]:
@@ -109,10 +105,6 @@ def _kept_or(
         embeddings = kept.get(teacher.key)
         if embeddings is None:
             embeddings = embed(teacher)
-    return _as_long_as_latents(embeddings, recipe)
-
-
-def _as_long_as_latents(embeddings: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     _check_width(recipe, embeddings.shape[1])
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
     # Those of unit length stay bit for bit what they are.

@@ -1,0 +1,122 @@
+"""mclip classify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mclip.runtime.classify import Clip
+
+
+def classify(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Motion files, and folders of them.")],
+    top: Annotated[int, typer.Option(metavar="N", help="How many labels to print for each motion.")] = 1,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="babel-60, babel-120, a list with commas, or a file. [default: babel-60]"),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="P", help='Answer "unknown" where no label scores that much.')
+    ] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Say when in each motion it shows what.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
+    pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Say what motions show, among labels of your choice.
+
+    Scores are probabilities over the labels: they say which fits best, not whether one fits. Long motions are read in
+    windows. A file for --labels has one a line; a .csv has a column "label", a .json a list.
+
+    Example: mclip classify clips/ --top 5
+
+    Example: mclip classify take.bvh --labels "walk, run, sit down" --timeline --threshold 0.5
+    """
+    from mclip.console import csv_text, emit, err, skipped_lines
+    from mclip.errors import UsageError
+    from mclip.runtime.classify import Classifier, classify_files
+    from mclip.runtime.engine import Engine
+    from mclip.runtime.labels import read_labels
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
+    if top < 1 or (workers is not None and workers < 1):
+        raise UsageError("--top and --workers must be 1 or more")
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
+    classifier = Classifier(Engine.open(pack, device), read_labels(labels), threshold or 0.0)
+    clips, skipped = classify_files(classifier, paths, workers)
+    for line in skipped_lines(skipped):
+        err(line)
+    if as_csv:
+        text = csv_text(*(_timeline_rows(clips) if timeline else _label_rows(clips, top)))
+    elif as_json:
+        text = ""
+    else:
+        text = _table(clips, top, timeline=timeline, threshold=threshold is not None)
+    emit(
+        {
+            "clips": [_clip(clip, top, timeline=timeline, threshold=threshold is not None) for clip in clips],
+            "skipped": [{"path": path, "reason": reason} for path, reason in skipped],
+        },
+        as_json=as_json,
+        text=text,
+    )
+    if strict and skipped:
+        raise typer.Exit(4)
+
+
+def _clip(clip: Clip, top: int, *, timeline: bool, threshold: bool) -> dict[str, Any]:
+    from dataclasses import astuple
+
+    result: dict[str, Any] = {
+        "path": clip.path,
+        "labels": [{"name": name, "score": round(score, 6)} for name, score in clip.answer.labels[:top]],
+    }
+    if threshold:
+        result["answer"] = clip.answer.answer
+    if timeline:
+        result["timeline"] = [
+            {"start": round(start, 3), "end": round(end, 3), "label": label, "score": round(score, 6)}
+            for start, end, label, score in map(astuple, clip.answer.timeline)
+        ]
+    return result
+
+
+def _label_rows(clips: list[Clip], top: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    header = ("path", "rank", "label", "score", "answer")
+    return header, [
+        (clip.path, rank, name, f"{score:.6f}", clip.answer.answer)
+        for clip in clips
+        for rank, (name, score) in enumerate(clip.answer.labels[:top], 1)
+    ]
+
+
+def _timeline_rows(clips: list[Clip]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    header = ("path", "start", "end", "label", "score")
+    return header, [
+        (clip.path, f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
+        for clip in clips
+        for part in clip.answer.timeline
+    ]
+
+
+def _table(clips: list[Clip], top: int, *, timeline: bool, threshold: bool) -> str:
+    from mclip.console import table
+
+    rows: list[tuple[str, ...]] = []
+    if timeline:
+        for clip in clips:
+            for part in clip.answer.timeline:
+                rows.append((clip.path, f"{part.start:.1f}-{part.end:.1f} s", part.label, f"{part.score:.2f}"))
+        return table(("file", "when", "label", "score"), rows)
+    for clip in clips:
+        best = ", ".join(f"{name} {score:.2f}" for name, score in clip.answer.labels[:top])
+        rows.append((clip.path, *((clip.answer.answer,) if threshold else ()), best))
+    return table(("file", *(("answer",) if threshold else ()), "labels"), rows)

@@ -1,0 +1,172 @@
+"""The motion files of a folder: finding them, and reading many of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mclip.errors import DataError, MclipError, MotionError
+from mclip.files import sha256
+from mclip.formats import SUFFIXES, check_readable, load_all
+from mclip.formats.pool import run_pool
+from mclip.motion import Motion, is_shape_file
+
+# A process takes half a second to start: fewer bytes than this are read sooner without. A processor reads about 5 MB of
+# BVH in a second.
+_BYTES_PER_WORKER = 8_000_000
+
+
+def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
+    """All motion files under `root`, by suffix, with their status, and what could not be looked at.
+
+    Hidden names, AMASS's body shape files and everything else without a motion's suffix are passed over; links are
+    followed, each folder once. Returns relative paths with "/", sorted, and (path, reason) pairs, sorted.
+    Raises DataError when `root` is no folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
+    found: dict[str, os.stat_result] = {}
+    problems: list[tuple[str, str]] = []
+    visited: set[tuple[int, int]] = set()
+    waiting = [(str(root), "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            status = os.stat(folder)
+            # A link to a folder above would never end.
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            problems.append((Path(folder).as_posix(), f"folder cannot be opened ({error.strerror})"))
+            continue
+        folders = []
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _is_folder(entry):
+                folders.append((entry.path, f"{prefix}{name}/"))
+            elif name.lower().endswith(SUFFIXES) and not is_shape_file(name):
+                status_or_reason = _status(entry, name)
+                if isinstance(status_or_reason, str):
+                    problems.append(((prefix + name).encode(errors="replace").decode(), status_or_reason))
+                else:
+                    found[prefix + name] = status_or_reason
+        waiting += sorted(folders, reverse=True)
+    return dict(sorted(found.items())), sorted(problems)
+
+
+def find_sources(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """`scan` without status."""
+    found, problems = scan(root)
+    return list(found), problems
+
+
+def gather(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The motion files that paths name, those of folders included, each once, and what cannot be looked at.
+
+    Raises MotionError for a path that is not there or no motion file, DataError for folders without motion files.
+    """
+    files: dict[Path, None] = {}
+    problems: list[tuple[str, str]] = []
+    for path in paths:
+        if path.is_dir():
+            found, bad = find_sources(path)
+            files.update(dict.fromkeys(path / name for name in found))
+            problems += [(str(path / name), reason) for name, reason in bad]
+            if not found and not bad:
+                raise DataError(f"{path}: holds no motion files", f"mclip reads {', '.join(SUFFIXES)}")
+        elif not path.exists():
+            raise MotionError(f"{path}: no such file or folder")
+        else:
+            check_readable(path)
+            files[path] = None
+    return list(files), problems
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _status(entry: os.DirEntry[str], name: str) -> os.stat_result | str:
+    """The status of a file, or why it cannot be opened at all."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid Unicode"
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    # Opening a pipe would wait for ever.
+    return status if stat.S_ISREG(status.st_mode) else "is not a regular file"
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """An error as a reason for skipping `path`, on one line and without repeating the path."""
+    if isinstance(error, MclipError):
+        text = error.message.removeprefix(f"{path}").lstrip(": ")
+    elif isinstance(error, OSError):
+        text = f"cannot be read ({error.strerror or error})"
+    elif isinstance(error, MemoryError):
+        text = "does not fit into memory"
+    else:
+        text = f"cannot be read ({type(error).__name__}: {error})"
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class File:
+    """A motion file that was read, or could not be.
+
+    sha256   of its content, "" if not even that can be had
+    motions  (name, motion) of each animation; the name is "" in formats that hold one
+    reason   why there are none, else ""
+    """
+
+    path: Path
+    sha256: str = ""
+    motions: Sequence[tuple[str, Motion]] = ()
+    reason: str = ""
+
+
+def read_file(path: Path, fps: float) -> File:
+    """Read all motions of a file and resample them. Never raises because of the file."""
+    digest = ""
+    try:
+        digest = sha256(path)
+        motions = [(name, motion.resample(fps)) for name, motion in load_all(path)]
+        return File(path=path, sha256=digest, motions=motions, reason="" if motions else "holds no motion")
+    except Exception as error:
+        return File(path=path, sha256=digest, reason=reason_of(error, path))
+
+
+def read_files(paths: Sequence[Path], fps: float, workers: int | None = None) -> Iterator[File]:
+    """`read_file` of many, in any order, in as many processes as are worth it.
+
+    A file that ends the process that reads it, for want of memory say, is one that cannot be read.
+    """
+    read = partial(read_file, fps=fps)
+    if workers is None:
+        workers = min(os.cpu_count() or 1, sum(map(_size, paths)) // _BYTES_PER_WORKER)
+    if workers < 2:
+        yield from map(read, paths)
+        return
+    for path, file in run_pool(read, paths, workers):
+        yield file or File(path=path, reason="reading it ended the worker process")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

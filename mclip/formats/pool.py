@@ -1,0 +1,72 @@
+"""Work on many files at once, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_pool(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result | None]]:
+    """Each job with what `work`, a function of a module, makes of it, in any order.
+
+    A job that ends its process has None. What `work` raises is raised here, after the jobs under way were finished.
+    """
+    waiting = deque(jobs)
+    while waiting:
+        pool = _Pool(work, waiting, min(workers, len(waiting)))
+        yield from pool.results()
+        for job in pool.suspects:
+            # Alone in a fresh process it is clear whose fault it is.
+            again = _Pool(work, deque([job]), 1)
+            yield from again.results()
+            if again.suspects:
+                yield job, None
+
+
+class _Pool(Generic[Job, Result]):
+    """Processes that work on `waiting` until it is empty or one of them dies; suspects: what was under way then."""
+
+    def __init__(self, work: Callable[[Job], Result], waiting: deque[Job], workers: int) -> None:
+        self._work, self._waiting, self._workers = work, waiting, workers
+        self.suspects: list[Job] = []
+
+    def results(self) -> Iterator[tuple[Job, Result]]:
+        running: dict[Future[Result], Job] = {}
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_initialize)
+        try:
+            while self._waiting or running:
+                while self._waiting and len(running) < 2 * self._workers:
+                    running[pool.submit(self._work, self._waiting[0])] = self._waiting[0]
+                    self._waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenProcessPool:
+            self.suspects = list(running.values())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _initialize() -> None:
+    """Make a worker end with its parent, even when that is killed."""
+    # Ctrl-C reaches every process of the terminal; the parent alone answers, and lets the files under way be finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,33 @@
+"""Motions of any length as windows of the length a pack was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The windows of one motion.
+
+    start, stop  (W,) int64 frames at the pack's rate, stop exclusive
+    latents      (W, D) float32, one of each window
+    fps          the pack's frames per second
+    """
+
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    latents: NDArray[np.float32]
+    fps: float
+
+
+def windows(frames: int, length: int, hop: int) -> NDArray[np.int64]:
+    """Starts (W,) of windows of `length` frames, `hop` apart, that cover all of `frames`, at least one of each.
+
+    The last window ends with the motion and may begin less than `hop` after the one before it. A motion shorter than
+    a window has one window, which is as long as it is.
+    """
+    last = max(0, frames - length)
+    return np.append(np.arange(0, last, hop, dtype=np.int64), last)
