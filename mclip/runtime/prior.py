@@ -153,10 +153,10 @@ class Bank:
             near = np.exp((to_latents[entries[rows]] - to_latents[entries[rows]].max()) / _SPREAD)
             wanted[rows] = np.exp((agreement[label] - agreement.max()) / _SHARPNESS) * near / near.sum()
         random = np.random.default_rng([seed, zlib.crc32(text.encode())])
-        unit = unit(self.latents[entries])  # (n, D)
+        directions = unit(self.latents[entries])  # (n, D)
         chosen = [int(np.flatnonzero(entries == best.entry)[0])]
         while len(chosen) < count:
-            nearest = (unit @ unit[chosen].T).max(axis=1)
+            nearest = (directions @ directions[chosen].T).max(axis=1)
             weight = np.where(nearest < _SAME, wanted * (1.0 - nearest), 0.0)
             if not weight.sum() > 0.0:
                 break
