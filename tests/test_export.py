@@ -172,7 +172,9 @@ def test_the_bank_leaves_test_motions_out_and_mirrors_what_speaks_of_sides(tiny_
         seen.extend(features)
         return np.random.default_rng(len(seen)).normal(size=(len(features), 4)).astype(np.float32)
 
-    bank = build_bank(tiny_store, tiny_recipe().data, encode, lambda texts: np.eye(len(texts), 4, dtype=np.float32))
+    bank = build_bank(
+        tiny_store, tiny_recipe().data, encode, _at_rest, lambda texts: np.eye(len(texts), 4, dtype=np.float32)
+    )
     assert not any("_3.npz" in name for name in bank.names)
     mirrored = [name for name in bank.names if name.endswith(" mirrored")]
     assert mirrored and all("wave_left" in name for name in mirrored)
@@ -180,11 +182,42 @@ def test_the_bank_leaves_test_motions_out_and_mirrors_what_speaks_of_sides(tiny_
     assert any(np.allclose(mirror_features(one), other) for one in seen for other in seen)
 
 
+def test_the_bank_takes_the_windows_that_the_decoder_keeps_the_movement_of(tiny_store: MotionStore) -> None:
+    """A decoder that gives every second window back and makes the others stand still."""
+    windows: list[NDArray[np.float32]] = []
+    latents: list[NDArray[np.float32]] = []
+
+    def encode(features: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        first = len(windows)
+        windows.extend(features)
+        latents.extend(np.array([[1, first + row, 0, 0]], np.float32)[0] for row in range(len(features)))
+        return np.stack(latents[first:])
+
+    def decode(codes: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        rest = _at_rest(codes, mask)
+        return np.stack([windows[int(c[1])] if int(c[1]) % 2 else r for c, r in zip(codes, rest, strict=True)])
+
+    bank = build_bank(
+        tiny_store, tiny_recipe().data, encode, decode, lambda texts: np.ones((len(texts), 4), np.float32)
+    )
+    number = np.rint(bank.latents[:, 1]).astype(int)
+    assert len(number) < len(windows)
+    # Of each label half of the windows are decoded, and that half is taken.
+    assert (number % 2 == 1).all()
+
+
+def _at_rest(latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    features = np.zeros((*mask.shape, 25, 6), np.float32)
+    features[..., :24, [0, 4]] = 1
+    return features
+
+
 def test_labels_share_a_bank_that_is_too_small_for_all(tiny_store: MotionStore) -> None:
     bank = build_bank(
         tiny_store,
         tiny_recipe().data,
         lambda features, mask: features.reshape(len(features), -1)[:, :4],
+        _at_rest,
         lambda texts: np.ones((len(texts), 4), np.float32),
         max_entries=4,
     )

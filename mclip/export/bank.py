@@ -16,6 +16,7 @@ from mclip.data.store import MotionStore
 from mclip.recipe import DataConfig
 from mclip.runtime.prior import Bank, unit
 from mclip.runtime.representation import Representation, representation
+from mclip.skeleton.smpl import forward_kinematics
 
 # Entries in all, and of one label; more of a common action adds nothing new.
 MAX_ENTRIES = 4000
@@ -23,9 +24,13 @@ MAX_PER_LABEL = 32
 # Windows tried in one span: its beginning, then evenly on.
 MAX_PER_SPAN = 3
 _BATCH = 64
+# Frames averaged where movement is measured: a decoder's tremor is none.
+_CALM = 5
 
 Encode = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
 """features (B, T, 25, 6), mask (B, T) -> latents (B, D)"""
+Decode = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
+"""latents (B, D), mask (B, T) -> features (B, T, 25, 6)"""
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """texts -> embeddings (N, D)"""
 
@@ -44,6 +49,7 @@ def build_bank(
     store: MotionStore,
     data: DataConfig,
     encode: Encode,
+    decode: Decode,
     embed: Embed,
     *,
     max_entries: int = MAX_ENTRIES,
@@ -51,9 +57,10 @@ def build_bank(
 ) -> Bank:
     """The bank of a store's training split.
 
-    Of each label the most typical windows come first (largest mean cosine with the label's others), and labels take
-    turns until `max_entries`. Windows shorter than the model's are there only for labels that have no whole ones; those
-    whose captions speak of left or right are there mirrored as well.
+    Of each label only that half of the windows is taken which the decoder keeps most of the movement of: what is
+    decoded from the others stands still. The most typical come first (largest mean cosine with the label's others), and
+    labels take turns until `max_entries`. Windows shorter than the model's are there only for labels that have no whole
+    ones; those whose captions speak of left or right are there mirrored as well.
     Raises DataError when the split has no captioned motion.
     """
     kind = representation(data.representation)
@@ -64,7 +71,7 @@ def build_bank(
     ranked = {}
     with progress("prior", len(by_label)) as bar:
         for label in sorted(by_label):
-            ranked[label] = _rank(store, by_label[label], data.window, kind, encode, max_per_label)
+            ranked[label] = _rank(store, by_label[label], data.window, kind, encode, decode, max_per_label)
             bar.advance()
     turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
     chosen = [(label, *ranked[label][place]) for place, label in turns][:max_entries]
@@ -112,26 +119,46 @@ def _unique(rows: NDArray[np.int32]) -> tuple[int, ...]:
 
 
 def _rank(
-    store: MotionStore, candidates: list[_Candidate], window: int, kind: Representation, encode: Encode, limit: int
+    store: MotionStore,
+    candidates: list[_Candidate],
+    window: int,
+    kind: Representation,
+    encode: Encode,
+    decode: Decode,
+    limit: int,
 ) -> list[tuple[_Candidate, NDArray[np.float32]]]:
-    """The `limit` most typical candidates with their latents, most typical first."""
-    latents = np.concatenate(
-        [_encode(store, candidates[at : at + _BATCH], window, kind, encode) for at in range(0, len(candidates), _BATCH)]
-    )
+    """The `limit` most typical of the candidates that are decoded well, with their latents, most typical first."""
+    encoded, kept = [], []
+    for at in range(0, len(candidates), _BATCH):
+        features, mask = _gather(store, candidates[at : at + _BATCH], window, kind)
+        encoded.append(encode(features, mask))
+        kept.append(_movement(decode(encoded[-1], mask), mask, kind) / _movement(features, mask, kind))
+    latents, movement = np.concatenate(encoded), np.concatenate(kept)  # (n, D), (n,)
     directions = unit(latents)
     typical = directions @ directions.mean(axis=0)  # (n,) mean cosine with all of the label
-    order = np.argsort(-typical, kind="stable")[:limit]
+    order = np.argsort(-typical, kind="stable")
+    order = order[movement[order] >= np.median(movement)][:limit]
     return [(candidates[row], latents[row]) for row in order.tolist()]
 
 
-def _encode(
-    store: MotionStore, candidates: list[_Candidate], window: int, kind: Representation, encode: Encode
-) -> NDArray[np.float32]:
+def _movement(features: NDArray[np.float32], mask: NDArray[np.bool_], kind: Representation) -> NDArray[np.float64]:
+    """How far the joints of windows travel relative to the pelvis (B,), tremor apart: metres in all."""
+    _, joints = forward_kinematics(*kind.decode(features))  # (B, T, 24, 3)
+    pose = joints - joints[:, :, :1]
+    calm = sum(pose[:, lag : pose.shape[1] - _CALM + 1 + lag] for lag in range(_CALM)) / _CALM
+    steps = np.linalg.norm(np.diff(calm, axis=1), axis=-1).sum(axis=-1) * mask[:, _CALM:]
+    result: NDArray[np.float64] = np.maximum(steps.sum(axis=1, dtype=np.float64), 1e-6)
+    return result
+
+
+def _gather(
+    store: MotionStore, candidates: list[_Candidate], window: int, kind: Representation
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     start, stop = (np.array([getattr(c, name) for c in candidates], np.int64) for name in ("start", "stop"))
     features, mask = gather(store, start, stop, window, np.ones(len(candidates)), kind)
     mirrored = np.array([candidate.mirrored for candidate in candidates])
     features[mirrored] = kind.mirror(features[mirrored])
-    return encode(features, mask)
+    return features, mask
 
 
 def _name(store: MotionStore, candidate: _Candidate) -> str:

@@ -49,15 +49,26 @@ class Exportable:
         return (self.sample(random, mask), *(mask.astype(spec.dtype) for spec in self.inputs[1:]))
 
 
-class _Unit(nn.Module):
-    """What a module gives, at unit length."""
+class _UnitTexts(nn.Module):
+    """What a text tower gives, at unit length. (The exporter wants inputs by name.)"""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, tower: nn.Module) -> None:
         super().__init__()
-        self.module = module
+        self.tower = tower
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return F.normalize(self.module(*inputs), dim=-1)
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return F.normalize(self.tower(ids, mask), dim=-1)
+
+
+class _UnitImages(nn.Module):
+    """What an image tower gives, at unit length."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.tower(pixels), dim=-1)
 
 
 def exportables(
@@ -100,7 +111,7 @@ def exportables(
     graphs = [
         Exportable(
             "text_encoder",
-            _Unit(teacher.module) if shorten else teacher.module,
+            _UnitTexts(teacher.module) if shorten else teacher.module,
             (
                 TensorSpec(name="ids", dtype="int64", axes=("batch", "tokens")),
                 TensorSpec(name="mask", dtype="int64", axes=("batch", "tokens")),
@@ -116,7 +127,7 @@ def exportables(
         graphs.append(
             Exportable(
                 "image_encoder",
-                _Unit(teacher.image_module) if shorten else teacher.image_module,
+                _UnitImages(teacher.image_module) if shorten else teacher.image_module,
                 (TensorSpec(name="pixels", dtype="uint8", axes=("batch", size, size, 3)),),
                 TensorSpec(name="image_embedding", dtype="float32", axes=("batch", width)),
                 pixels,

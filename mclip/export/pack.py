@@ -139,7 +139,9 @@ def export_pack(
         if store is not None and teacher is not None:
             # The pack's own text encoder: a prompt in a caption's words then meets it exactly.
             engine = Engine(open_pack(folder), "cpu")
-            bank = build_bank(store, recipe.data, lambda x, mask: _encode(model, x, mask), engine.encode_text)
+            bank = build_bank(
+                store, recipe.data, lambda x, mask: _encode(model, x, mask), engine.decode, engine.encode_text
+            )
             bank.save(folder / "bank.npz")
             save(PriorSpec(kind="bank", file="bank.npz", confident=CONFIDENT[teacher.name]))
         open_pack(folder).verify()

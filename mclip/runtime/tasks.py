@@ -15,7 +15,13 @@ from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
 from mclip.runtime.ground import floor_of, lowest
 from mclip.runtime.prior import Match
-from mclip.runtime.representation import Representation, features_to_motion, motion_to_features, world_to_motion
+from mclip.runtime.representation import (
+    Representation,
+    features_to_motion,
+    motion_to_features,
+    steady,
+    world_to_motion,
+)
 
 # More of one text than anybody looks at.
 MAX_VARIATIONS = 1000
@@ -134,7 +140,7 @@ def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[G
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
     for draw, row in zip(draws, features, strict=True):
-        motion = replace(to_motion(row[: draw.frames], engine.manifest.fps, engine.kind), origin=draw.origin)
+        motion = replace(to_motion(steady(row[: draw.frames]), engine.manifest.fps, engine.kind), origin=draw.origin)
         yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
 
 
