@@ -202,7 +202,9 @@ class Bank:
         if not others:
             nearness = unit(self.latents) @ unit(one.latent)
             order = np.argsort(-nearness, kind="stable")
-            others = order[nearness[order] < _SAME][:_NEIGHBOURS].tolist()
+            order = order[order != one.entry]
+            differ = order[nearness[order] < _SAME]
+            others = (differ if len(differ) else order)[:_NEIGHBOURS].tolist()
         if not others:
             return one  # a bank of one motion
         other = self.latents[others[int(random.integers(len(others)))]]
