@@ -96,8 +96,11 @@ def test_variations_are_numbered_and_the_same_seed_makes_the_same_bytes(mclip: R
     assert [Path(item["path"]).stem for item in results] == names
     assert all({"confidence", "nearest", "label", "motion"} <= set(item) for item in results)
     assert mclip("generate", "bends", "nods", "--variations", "3", "--seed", "5", "-o", "two").code == 0
+    poses = set()
     for name in names:
         assert Path(f"one/{name}.npz").read_bytes() == Path(f"two/{name}.npz").read_bytes()
+        poses.add(load_npz(Path(f"one/{name}.npz")).pose.tobytes())
+    assert len(poses) == 6
     origin = load_npz(Path("one/nods-2.npz")).origin
     assert (origin["variation"], origin["seed"], origin["source"]) == (2, 5, results[1]["motion"])
     # The first is what is made without variations.
