@@ -22,7 +22,7 @@ from mclip.evaluate.recognition import Named
 from mclip.evaluate.reconstruction import positions
 from mclip.pack import Pack
 from mclip.runtime.engine import Engine
-from mclip.runtime.representation import LEGACY, Representation
+from mclip.runtime.representation import LEGACY, Representation, steady
 from tests.commands import Run, runner
 from tests.fakes import ACTIONS
 
@@ -171,7 +171,7 @@ class Parrot(Perfect):
 def test_generated_motions_are_measured_as_recorded_ones_are(tiny_pack: Pack, tiny_store: MotionStore) -> None:
     engine = Parrot(tiny_pack, "cpu")
     result = evaluate(engine, tiny_store, seeds=(0, 1))
-    expected = asdict(quality([movement(positions(engine.features[0]), 30.0)] * 3))
+    expected = asdict(quality([movement(positions(steady(engine.features[0])), 30.0)] * 3))
     assert set(result.generation.generated) == set(expected)
     for name, found in result.generation.generated.items():
         assert found.values == pytest.approx((expected[name],) * 2, rel=1e-2, abs=1e-3), name
