@@ -41,7 +41,9 @@ def main(store_file: Path, pack: str | None, seed: int = 0) -> None:
         found = accuracy(judge, store, under=under)
         shown = f"action {found.action:.3f} of {found.spans}, style {found.style:.3f} of {found.styled}"
         print(f"judge on held-out {name}: {shown}")
-        figures[f"judge, {name}"] = {"action": round(found.action, 3), "style": round(found.style, 3)}
+        figures[f"judge, {name}"] = {"action": round(found.action, 3)}
+        if found.styled:
+            figures[f"judge, {name}"]["style"] = round(found.style, 3)
 
     engine = Engine.open(pack)
     bank = engine.prior
