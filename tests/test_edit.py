@@ -15,10 +15,10 @@ from mclip.geometry import angle_between, axis_angle_to_matrix
 from mclip.pack import Pack
 from mclip.runtime.axis import load_axis, save_axis
 from mclip.runtime.bases import Source, read_source, to_base
-from mclip.runtime.directions import directions, unit
+from mclip.runtime.directions import directions
 from mclip.runtime.edit import Term, edit, move, prepare, read_strengths, read_terms
 from mclip.runtime.engine import Engine
-from mclip.runtime.prior import Bank
+from mclip.runtime.prior import Bank, unit
 from mclip.runtime.residual import joint_weights
 from mclip.runtime.styles import Styles
 from tests.fakes import swinging

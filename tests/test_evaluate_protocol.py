@@ -12,7 +12,8 @@ import pytest
 from mclip.data.dataset import Span
 from mclip.data.store import MotionStore, read_store, write_embeddings
 from mclip.errors import UsageError
-from mclip.evaluate.protocol import MAX_SEEDS, Estimate, cut, data_sha256, estimate, over_seeds, seed_range, unit
+from mclip.evaluate.protocol import MAX_SEEDS, Estimate, cut, data_sha256, estimate, over_seeds, seed_range
+from mclip.runtime.prior import unit
 
 
 @pytest.mark.parametrize(("count", "t"), [(2, 12.7062), (3, 4.3027), (5, 2.7764), (10, 2.2622), (31, 2.0423)])

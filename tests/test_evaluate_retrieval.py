@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mclip.evaluate.protocol import unit
 from mclip.evaluate.retrieval import BATCH, MOTION_TO_TEXT, TEXT_TO_MOTION, Recall, ranks, ranks_of, recall, retrieve
+from mclip.runtime.prior import unit
 
 
 def _slow_rank(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> int:

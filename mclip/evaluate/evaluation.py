@@ -33,13 +33,13 @@ from mclip.evaluate.generation import (
     movement,
     quality,
 )
-from mclip.evaluate.protocol import Estimate, check, cut, data_sha256, over_seeds, unit
+from mclip.evaluate.protocol import Estimate, check, cut, data_sha256, over_seeds
 from mclip.evaluate.recognition import PIECE, ClassScores, Named, class_scores, count_frames, draw_windows, names_of
 from mclip.evaluate.reconstruction import Errors, positions, window_errors
 from mclip.evaluate.retrieval import ranks_of, retrieve
 from mclip.geometry import axis_angle_to_matrix
 from mclip.runtime.engine import Engine
-from mclip.runtime.prior import STYLE_SEPARATOR
+from mclip.runtime.prior import STYLE_SEPARATOR, unit
 from mclip.runtime.representation import SMPL24, representation
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.smpl import forward_kinematics

@@ -115,12 +115,6 @@ def cut(spans: Sequence[Span], length: int, shortest: int) -> tuple[NDArray[np.i
     return np.array(bounds, np.int64).reshape(-1, 2), np.array(owner, np.int64)
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (..., D) at length one."""
-    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
-    return result
-
-
 def data_sha256(store: MotionStore) -> str:
     """A hash of what is measured on: motions, splits, captions and labels, as 64 hex digits.
 

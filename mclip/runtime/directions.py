@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mclip.runtime.bases import Source, look_at
 from mclip.runtime.engine import Engine
-from mclip.runtime.prior import Bank
+from mclip.runtime.prior import Bank, unit
 from mclip.runtime.styles import Styles
 
 # Cosines of "an X person" - "a person" with the styles of the mini pack: styles 0.4 to 0.9, actions below.
@@ -45,12 +45,6 @@ def directions(engine: Engine, sources: Sequence[Source], latents: NDArray[np.fl
     styles = Styles.of(prior) if isinstance(prior, Bank) else None
     own = styles.label_of(unit(latents.mean(axis=0))) if styles else ""
     return [_direction(engine, source, styles, own) for source in sources]
-
-
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (..., D) at length one; zero stays zero."""
-    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-    return result
 
 
 def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) -> Direction:

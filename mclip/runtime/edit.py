@@ -14,10 +14,10 @@ from mclip.motion import Motion
 from mclip.runtime import windows as framing
 from mclip.runtime.axis import load_axis
 from mclip.runtime.bases import Base, Source, read_source
-from mclip.runtime.directions import directions, unit
+from mclip.runtime.directions import directions
 from mclip.runtime.engine import Engine, shorten
 from mclip.runtime.outputs import SHEET, default_stem, in_folder
-from mclip.runtime.prior import Bank
+from mclip.runtime.prior import Bank, unit
 from mclip.runtime.residual import Change, apply
 
 # Far beyond what any latent space can stand.

@@ -18,8 +18,8 @@ from mclip.geometry import Array
 from mclip.motion import Motion
 from mclip.runtime import windows as framing
 from mclip.runtime.bases import Source, from_text, look_at
-from mclip.runtime.directions import unit
 from mclip.runtime.engine import Engine, shorten
+from mclip.runtime.prior import unit
 from mclip.runtime.representation import SMPL24, features_to_motion, motion_to_features
 from mclip.runtime.residual import Change, apply, joint_weights
 from mclip.runtime.tasks import frames_of, to_motion

@@ -22,7 +22,7 @@ from mclip.runtime.classify import check_length
 from mclip.runtime.engine import Engine
 from mclip.runtime.index import Index, index_files, update_index
 from mclip.runtime.labels import locate_labels
-from mclip.runtime.prior import Bank
+from mclip.runtime.prior import Bank, unit
 
 # Takes of one action by one actor have mean latents of cosine 0.99; the same take in another format has 0.999.
 ALIKE = 0.998
@@ -144,7 +144,7 @@ class Library:
         for count in set(counts.tolist()):
             motions = np.flatnonzero(counts == count)
             sums[motions] = rows[self._offsets[motions, None] + np.arange(count)].sum(axis=1)
-        return _unit(sums)
+        return unit(sums)
 
     def _when(self, motion: int, windows: NDArray[np.float32]) -> tuple[float, float]:
         """Where a motion's best window begins and ends, seconds."""
@@ -205,7 +205,7 @@ def motion_query(engine: Engine, path: Path) -> NDArray[np.float32]:
     check_length(engine.manifest, motion)
     (encoded,) = engine.encode_motions([motion])
     rows = np.unique(np.linspace(0, len(encoded.latents) - 1, _MAX_QUERIES).round().astype(np.int64))
-    return _unit(encoded.latents[rows])
+    return unit(encoded.latents[rows])
 
 
 def kmeans(vectors: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -226,7 +226,7 @@ def kmeans(vectors: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64],
             break
         label = nearest
         sums = (label == np.arange(len(centres))[:, None]).astype(np.float32) @ vectors
-        centres = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 1e-8, _unit(sums), centres)
+        centres = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 1e-8, unit(sums), centres)
     return label, centres
 
 
@@ -234,10 +234,5 @@ def _name(engine: Engine, centres: NDArray[np.float32]) -> list[str]:
     """The action each unit vector (n, D) is nearest to: a label of the pack's bank, else one of BABEL's."""
     prior = engine.prior
     if isinstance(prior, Bank):
-        return [prior.labels[int(prior.label[row])] for row in (centres @ _unit(prior.latents).T).argmax(axis=1)]
+        return [prior.labels[int(prior.label[row])] for row in (centres @ unit(prior.latents).T).argmax(axis=1)]
     return [BABEL_60[row] for row in (centres @ locate_labels(engine, BABEL_60).T).argmax(axis=1)]
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-8)
-    return result
