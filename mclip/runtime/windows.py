@@ -26,7 +26,7 @@ from mclip.geometry import (
 from mclip.motion import Motion
 from mclip.pack import Lengths
 from mclip.runtime.engine import Engine
-from mclip.runtime.representation import SMPL24, heading, steady, to_features
+from mclip.runtime.representation import SMPL24, heading, to_features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ def encode(engine: Engine, features: NDArray[np.float32]) -> NDArray[np.float32]
 
 def decode(engine: Engine, latents: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
     """smpl24 features (K, W, 25, 6) of latents (K, D), W = `frames`."""
-    features = steady(engine.decode(latents, np.ones((len(latents), frames), np.bool_)))
+    features = engine.kind.steady(engine.decode(latents, np.ones((len(latents), frames), np.bool_)))
     if engine.kind is not SMPL24:
         rotations, transl = engine.kind.decode_generated(features)
         features = SMPL24.encode(matrix_to_rot6d(rotations), transl)
