@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parent / "golden" / "motionclip"
 
 
 def positional_encoding(width: int) -> Tensor:
-    """The table (5000, 1, width) a checkpoint carries, entry by entry as Vaswani et al. define it."""
+    """The table (5000, 1, width) a checkpoint carries: what Vaswani et al. define, in the original's float32."""
     table = [
         [
             math.sin(at / 10000 ** (i / width)) if i % 2 == 0 else math.cos(at / 10000 ** ((i - 1) / width))
@@ -21,10 +21,10 @@ def positional_encoding(width: int) -> Tensor:
         ]
         for at in range(64)
     ]
-    at = np.arange(5000)[:, None] * np.exp(np.arange(0, width, 2) * (-math.log(10000.0) / width))
-    full = np.stack([np.sin(at), np.cos(at)], axis=-1).reshape(5000, width)
-    np.testing.assert_allclose(full[:64], table, atol=1e-9)
-    return torch.from_numpy(full[:, None].astype(np.float32))
+    angle = torch.arange(5000.0)[:, None] * torch.exp(torch.arange(0.0, width, 2) * (-math.log(10000.0) / width))
+    full = torch.stack([angle.sin(), angle.cos()], dim=-1).view(5000, 1, width)
+    np.testing.assert_allclose(full[:64, 0], table, atol=1e-5)
+    return full
 
 
 class _Positions(nn.Module):
@@ -36,32 +36,34 @@ class _Positions(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, latent: int, layers: int) -> None:
+    def __init__(self, latent: int, layers: int, heads: int, feedforward: int) -> None:
         super().__init__()
         self.muQuery = nn.Parameter(torch.randn(1, latent))
         self.sigmaQuery = nn.Parameter(torch.randn(1, latent))
         self.skelEmbedding = nn.Linear(150, latent)
         self.sequence_pos_encoder = _Positions(latent)
-        layer = nn.TransformerEncoderLayer(latent, 4, 1024, 0.1, "gelu")
+        layer = nn.TransformerEncoderLayer(latent, heads, feedforward, 0.1, "gelu")
         self.seqTransEncoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
 class _Decoder(nn.Module):
-    def __init__(self, latent: int, layers: int) -> None:
+    def __init__(self, latent: int, layers: int, heads: int, feedforward: int) -> None:
         super().__init__()
         self.actionBiases = nn.Parameter(torch.randn(1, latent))
         self.sequence_pos_encoder = _Positions(latent)
-        self.seqTransDecoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(latent, 4, 1024, 0.1, "gelu"), layers)
+        layer = nn.TransformerDecoderLayer(latent, heads, feedforward, 0.1, "gelu")
+        self.seqTransDecoder = nn.TransformerDecoder(layer, layers)
         self.finallayer = nn.Linear(latent, 150)
 
 
 class Original(nn.Module):
     """Encoder and decoder, time first inside, in evaluation mode."""
 
-    def __init__(self, latent: int, layers: int, seed: int) -> None:
+    def __init__(self, latent: int, layers: int, heads: int = 4, feedforward: int = 1024, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.encoder, self.decoder = _Encoder(latent, layers), _Decoder(latent, layers)
+        sizes = (latent, layers, heads, feedforward)
+        self.encoder, self.decoder = _Encoder(*sizes), _Decoder(*sizes)
         self.eval().requires_grad_(False)
 
     def encode(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -93,8 +95,9 @@ def golden_tensors() -> dict[str, Tensor]:
 
 def golden_arrays() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     """Golden inputs and outputs, time before rows: x (3, 60, 25, 6) and its mask (3, 60) are put together."""
-    with np.load(GOLDEN / "io.npz", allow_pickle=False) as file:
+    with np.load(GOLDEN / "io.npz", allow_pickle=False) as file, np.load(GOLDEN / "losses.npz") as of_them:
         arrays = {name: file[name] for name in file}
+        arrays |= {name: of_them[name] for name in ("features", "loss_rc", "loss_vel", "loss_cosine")}
     mask = np.arange(60) < arrays["lengths"][:, None]
     x = np.concatenate([arrays["rot6d"], arrays["translation"].transpose(0, 2, 1)[:, :, None]], axis=2)
     arrays |= {"mask": mask, "x": x * mask[..., None, None]}
@@ -103,3 +106,15 @@ def golden_arrays() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32
     arrays["generated_amass"] = arrays["generated"].copy()
     arrays["generated_amass"][:, :, 0] = arrays["generated_amass_root"].transpose(0, 2, 1)
     return arrays
+
+
+def room(rot6d: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """How far 6D (..., 6) is from standing for no rotation: an error e of it turns the rotation by about e / room.
+
+    That is the length of the first row, or the distance of the second from the first's line if that is less.
+    """
+    first, second = rot6d[..., :3].astype(np.float64), rot6d[..., 3:].astype(np.float64)
+    length = np.maximum(np.linalg.norm(first, axis=-1), 1e-30)
+    distance: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    distance = np.minimum(length, np.linalg.norm(np.cross(first, second), axis=-1) / length)
+    return distance

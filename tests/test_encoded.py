@@ -9,23 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mclip.pack import Pack
-from mclip.runtime.encoded import windows
+from mclip.runtime.encoded import starts
 from mclip.runtime.engine import Engine
 from mclip.runtime.representation import motion_to_features
 from tests.fakes import swinging
 
 
-@given(st.integers(1, 500), st.integers(1, 80), st.integers(1, 80))
-def test_windows_cover_every_frame_and_none_is_short_without_need(frames: int, length: int, hop: int) -> None:
-    starts = windows(frames, length, hop).tolist()
+@given(st.integers(1, 500), st.integers(1, 80), st.integers(1, 80), st.booleans())
+def test_windows_cover_every_frame_and_none_is_short_without_need(
+    frames: int, length: int, hop: int, even: bool
+) -> None:
+    found = starts(frames, length, hop, even=even).tolist()
     covered = np.zeros(frames, bool)
-    for start in starts:
-        assert start + length <= frames or starts == [0]
+    for start in found:
+        assert start + length <= frames or found == [0]
         covered[start : start + length] = True
     assert covered.all() or hop > length
     assert covered[0] and covered[-1]
-    assert starts == sorted(set(starts))
-    assert all(later - earlier <= hop for earlier, later in pairwise(starts))
+    assert found == sorted(set(found))
+    gaps = [later - earlier for earlier, later in pairwise(found)]
+    assert all(gap <= hop for gap in gaps)
+    assert not gaps or (max(gaps) - min(gaps) <= 1 if even else set(gaps[:-1]) <= {hop})
 
 
 def test_a_window_is_encoded_as_the_piece_cut_out_would_be(tiny_pack: Pack) -> None:

@@ -1,10 +1,18 @@
-"""Official checkpoints: the original's numbers, in torch and from the pack, and clear words for what is none."""
+"""Official checkpoints: the original's numbers, in torch and from the pack, and clear words for what is none.
+
+Every golden number is met to 1e-5, through the model in torch and through an exported pack, from the golden inputs to
+the end. One thing is out of anybody's reach there. Gram-Schmidt turns an error e of a rotation's 6D into one of about
+e / room (tests.original.room); a random model's 6D leaves next to no room now and then, and golden 6D are float32. The
+original's own value in double precision is 1.5e-5 from its golden rotation at reconstruction (1, 23, joint 8), and ours
+are nearer to that true value than the golden one. Rotations are therefore met to 1e-5, or to what ROUNDING does where
+there is no room for that: the entries in CRAMPED, and no others.
+"""
 
 from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +25,28 @@ from mclip.errors import DataError, UsageError
 from mclip.export.official import load_official
 from mclip.export.pack import Texts, export_pack
 from mclip.geometry import axis_angle_to_matrix, matrix_to_rot6d, rot6d_to_matrix
+from mclip.motion import Motion
+from mclip.nn import losses
 from mclip.nn import rotations as torch_rotations
 from mclip.nn.model import MotionClip
 from mclip.pack import Pack, open_pack
+from mclip.runtime import tasks
 from mclip.runtime.engine import Engine
-from mclip.runtime.representation import LEGACY, overwrite_root
+from mclip.runtime.representation import LEGACY, motion_to_features, overwrite_root
 from tests.commands import Run, runner
 from tests.fakes import tiny_recipe
-from tests.original import GOLDEN, Original, golden_arrays, golden_tensors
+from tests.original import GOLDEN, Original, golden_arrays, golden_tensors, room
 
 Arrays = dict[str, NDArray[np.float32]]
+Function = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
 TOLERANCE = 1e-5
+# What float32 does to features between a window and its reconstruction, on one processor or another.
+ROUNDING = 5e-7
+# Motion, frame and joint of the golden reconstruction where that turns a rotation by more than TOLERANCE.
+CRAMPED = {
+    (0, 21, 12), (0, 21, 17), (0, 22, 17), (0, 27, 12), (0, 28, 16), (0, 35, 0),
+    (1, 23, 8), (1, 28, 16), (1, 33, 0), (2, 33, 0),
+}  # fmt: skip
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Any], **options: object) -> Path:
@@ -71,21 +90,37 @@ def mclip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return runner(monkeypatch, capsys)
 
 
-def encode_and_decode(
-    golden: Arrays,
-    encode: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]],
-    decode: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]],
-) -> None:
-    """Compare every number a model makes with the original's."""
+def agree(found: NDArray[Any], expected: NDArray[Any], tolerance: float = TOLERANCE) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def rotations_agree(found: NDArray[Any], expected: NDArray[Any], rot6d: NDArray[np.float32]) -> None:
+    """Matrices (..., 3, 3), made of 6D that agree, are as near as these allow (module docstring)."""
+    wrong = np.abs(found - expected).max(axis=(-2, -1)) > np.maximum(TOLERANCE, ROUNDING / room(rot6d))
+    assert not wrong.any(), np.argwhere(wrong)
+
+
+def encode_and_decode(golden: Arrays, encode: Function, decode: Function) -> None:
+    """Compare every number a model makes with the original's, each from what the model itself made before."""
     mask = golden["mask"].astype(bool)
     latents = encode(golden["x"], mask)
-    np.testing.assert_allclose(latents, golden["mu"], rtol=0, atol=TOLERANCE)
+    agree(latents, golden["mu"])
     # Where no frame is wanted the original writes zeros, and we anything.
     reconstruction = decode(latents, mask) * mask[..., None, None]
-    np.testing.assert_allclose(reconstruction, golden["reconstruction"], rtol=0, atol=TOLERANCE)
+    agree(reconstruction, golden["reconstruction"])
+    rotations, _ = LEGACY.decode(reconstruction.astype(np.float64))
+    assert not rotations[~mask].any() and not golden["reconstruction_rotmat"][~mask].any()
+    rotations_agree(rotations[mask], golden["reconstruction_rotmat"][mask], golden["reconstruction"][mask][:, :24])
     generated = decode(golden["z"], np.ones_like(mask))
-    np.testing.assert_allclose(generated, golden["generated"], rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(overwrite_root(generated), golden["generated_amass"], rtol=0, atol=TOLERANCE)
+    agree(generated, golden["generated"])
+    agree(overwrite_root(generated), golden["generated_amass"])
+
+    made, x, valid, mu, features = map(
+        torch.from_numpy, (reconstruction, golden["x"], mask, latents, golden["features"])
+    )
+    agree(losses.position_loss(made, x, valid).numpy(), golden["loss_rc"])
+    agree(losses.velocity_loss(made, x, valid).numpy(), golden["loss_vel"])
+    agree(losses.cosine_loss(mu, features).numpy(), golden["loss_cosine"])
 
 
 def run_torch(function: Callable[..., torch.Tensor]) -> Callable[..., NDArray[np.float32]]:
@@ -113,34 +148,102 @@ def test_the_pack_gives_every_number_of_the_original(pack: Pack, golden: Arrays)
 
 def test_rotations_are_written_as_the_original_writes_them(golden: Arrays) -> None:
     matrices = axis_angle_to_matrix(golden["axis_angle"])
-    np.testing.assert_allclose(matrix_to_rot6d(matrices), golden["rot6d"], rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(rot6d_to_matrix(golden["rot6d"]), matrices, rtol=0, atol=TOLERANCE)
-    rotations, _ = LEGACY.decode(golden["reconstruction"])
-    np.testing.assert_allclose(rotations, golden["reconstruction_rotmat"], rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(
-        torch_rotations.rot6d_to_matrix(torch.from_numpy(golden["reconstruction"][:, :, :24])),
-        golden["reconstruction_rotmat"],
-        rtol=0,
-        atol=TOLERANCE,
-    )
+    agree(matrix_to_rot6d(matrices), golden["rot6d"])
+    agree(rot6d_to_matrix(golden["rot6d"]), matrices)
+    for pose, rot6d in zip(golden["axis_angle"], golden["rot6d"], strict=True):
+        motion = Motion(pose=pose, transl=np.zeros((len(pose), 3), np.float32), fps=30)
+        agree(motion_to_features(motion, LEGACY)[:, :24], rot6d)
+    # Of the golden reconstruction itself, all of them.
+    given = golden["reconstruction"][:, :, :24]
+    for rotations in (
+        LEGACY.decode(golden["reconstruction"])[0],
+        LEGACY.decode(golden["reconstruction"].astype(np.float64))[0],
+        torch_rotations.rot6d_to_matrix(torch.from_numpy(given)).numpy(),
+    ):
+        agree(rotations, golden["reconstruction_rotmat"])
 
 
-@pytest.mark.parametrize(("latent", "layers", "frames"), [(128, 3, 37), (64, 1, 1), (32, 2, 101)])
-def test_any_size_agrees_with_the_transformers_of_torch(tmp_path: Path, latent: int, layers: int, frames: int) -> None:
-    original = Original(latent, layers, seed=latent)
-    path = write_checkpoint(
-        tmp_path / "x", original.state_dict(), latent_dim=latent, num_layers=layers, num_frames=frames
-    )
-    model, recipe = load_official(path)
-    assert recipe.data.window == frames
-    random = torch.Generator().manual_seed(0)
-    mask = torch.arange(frames) < torch.tensor([frames, max(1, frames - 5), 1])[:, None]
-    x = torch.randn(3, frames, 25, 6, generator=random) * mask[..., None, None]
-    z = torch.randn(3, latent, generator=random)
+def test_what_the_golden_rotations_lack_is_rounding(checkpoint: Path, golden: Arrays) -> None:
+    mask = golden["mask"].astype(bool)
+    given = golden["reconstruction"][:, :, :24]
+    cramped = (ROUNDING / np.maximum(room(given), 1e-30) > TOLERANCE) & mask[..., None]
+    assert {tuple(place) for place in np.argwhere(cramped).tolist()} == CRAMPED
+
+    original = Original(32, 2, seed=1)
+    original.load_state_dict(golden_tensors())
+    original.double()
+    model, _ = load_official(checkpoint)
+    x, wanted = torch.from_numpy(golden["x"]), torch.from_numpy(mask)
     with torch.inference_mode():
-        torch.testing.assert_close(model.encode(x, mask), original.encode(x, mask), rtol=0, atol=TOLERANCE)
-        decoded = model.decode(z, mask) * mask[..., None, None]
-        torch.testing.assert_close(decoded, original.decode(z, mask), rtol=0, atol=TOLERANCE)
+        true = original.decode(original.encode(x.double(), wanted), wanted).numpy()[:, :, :24]
+        ours = model.decode(model.encode(x, wanted), wanted).numpy().astype(np.float64)[:, :, :24]
+    agree(given, true, 1e-6)
+    worst = (1, 23, 8)
+    missed, nearer = (
+        np.abs(rot6d_to_matrix(true)[worst] - other).max()
+        for other in (golden["reconstruction_rotmat"][worst], rot6d_to_matrix(ours)[worst])
+    )
+    assert worst in CRAMPED and nearer < TOLERANCE < missed
+
+
+class Said(Engine):
+    """Reads a number, and embeds it as that row of the golden latents."""
+
+    z: NDArray[np.float32]
+
+    def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
+        return [[int(text)] for text in texts]
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        return self.z[[ids[0] for ids in tokens]]
+
+
+def test_generate_makes_the_originals_motion(pack: Pack, golden: Arrays) -> None:
+    engine = Said(pack, "cpu")
+    engine.z = golden["z"]
+    made = [item.motion for item in tasks.generate(engine, [tasks.Prompt(str(row)) for row in range(3)])]
+    rotations = axis_angle_to_matrix(np.stack([motion.pose for motion in made]).astype(np.float64))
+    given = golden["generated_amass"][:, :, :24]
+    expected = rot6d_to_matrix(given.astype(np.float64))
+    # The original's world has Y down, ours Z up.
+    expected[:, :, 0] = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) @ expected[:, :, 0]
+    rotations_agree(rotations, expected, given)
+
+
+def masks(frames: int) -> Iterator[torch.Tensor]:
+    """Windows of one, some and all frames, alone and in a batch of different lengths."""
+    for length in sorted({1, 7, 37, 59, frames}):
+        yield torch.ones(1, length, dtype=torch.bool)
+        yield torch.arange(length) < torch.tensor([length, max(1, length - 5), 1])[:, None]
+
+
+@pytest.mark.parametrize(
+    ("latent", "layers", "heads", "feedforward", "frames"), [(128, 3, 4, 1024, 101), (48, 1, 8, 96, 1)]
+)
+def test_any_size_agrees_with_the_transformers_of_torch(
+    mclip: Run, tmp_path: Path, latent: int, layers: int, heads: int, feedforward: int, frames: int
+) -> None:
+    original = Original(latent, layers, heads, feedforward, seed=latent)
+    sizes = {"latent_dim": latent, "num_layers": layers, "num_heads": heads, "ff_size": feedforward}
+    path = write_checkpoint(tmp_path / "x", original.state_dict(), num_frames=frames, **sizes)
+    code, _, err = mclip("export", str(path), "-o", str(tmp_path / "pack"), "--without-text")
+    assert code == 0, err
+    pack = open_pack(tmp_path / "pack")
+    assert (pack.manifest.latent, pack.manifest.frames.default) == (latent, frames)
+    engine, (model, _) = Engine(pack, "cpu"), load_official(path)
+    random = torch.Generator().manual_seed(0)
+    for mask in masks(frames):
+        x = torch.randn(*mask.shape, 25, 6, generator=random) * mask[..., None, None]
+        z = torch.randn(len(mask), latent, generator=random)
+        with torch.inference_mode():
+            latents, features = original.encode(x, mask).numpy(), original.decode(z, mask).numpy()
+        shown = mask[..., None, None].numpy()
+        for encode, decode in (
+            (run_torch(model.encode), run_torch(model.decode)),
+            (engine.encode_motion, engine.decode),
+        ):
+            agree(encode(x.numpy(), mask.numpy()), latents)
+            agree(decode(z.numpy(), mask.numpy()) * shown, features)
 
 
 def test_clip_inside_a_checkpoint_is_passed_over(tmp_path: Path) -> None:

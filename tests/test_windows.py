@@ -10,7 +10,7 @@ from mclip.errors import MotionError
 from mclip.geometry import Array, angle_between, axis_angle_to_matrix, matrix_to_axis_angle, rotation_about
 from mclip.motion import Motion
 from mclip.pack import Lengths
-from mclip.runtime.windows import Windows, chain, cut, join, starts_of
+from mclip.runtime.windows import Windows, chain, cut, join
 from mclip.skeleton.smpl import forward_kinematics
 
 LENGTHS = Lengths(min=10, max=20, default=20)
@@ -36,8 +36,9 @@ def joints(motion: Motion) -> Array:
 
 @pytest.mark.parametrize("frames", [10, 11, 20, 21, 29, 30, 31, 73, 200])
 def test_windows_cover_every_frame_and_overlap_by_half(frames: int) -> None:
-    length = min(frames, 20)
-    starts = starts_of(frames, length)
+    windows, features = cut(wandering(frames), LENGTHS)
+    starts, length = windows.starts, windows.length
+    assert features.shape == (len(starts), length, 25, 6) and length == min(frames, 20)
     assert starts[0] == 0 and starts[-1] + length == frames
     assert (np.diff(starts) >= 1).all() and (np.diff(starts) <= length // 2).all()
 

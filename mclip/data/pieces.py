@@ -28,6 +28,20 @@ from mclip.runtime.babel import BABEL_CLASSES
 from mclip.runtime.representation import representation
 
 
+def pieces(start: int, stop: int, length: int, shortest: int | None = None) -> list[tuple[int, int]]:
+    """Frames start to stop, cut into pieces (start and stop) of `length` frames, one after another.
+
+    What is left at the end is a piece, too, if it has `shortest` frames; by default it is dropped.
+    """
+    ends = ((first, min(first + length, stop)) for first in range(start, stop, length))
+    return [(first, end) for first, end in ends if end - first >= (length if shortest is None else shortest)]
+
+
+def places(piece: int, window: int) -> int:
+    """How many of a piece's frames a window drawn in it may begin at, both in frames (module docstring)."""
+    return max(1, piece - window)
+
+
 class PieceSampler:
     """Draws training batches from the pieces of a split of a store.
 
@@ -69,13 +83,13 @@ class PieceSampler:
         """The batch of a step. Labels are captions' numbers; there are no exemplars, whatever `text_size` says."""
         random = np.random.default_rng([self.seed, step])
         length = self.config.window
-        pieces = self._order(step * size + np.arange(size))
-        places = np.array([random.choice(np.flatnonzero(self._set_at[piece] >= 0)) for piece in pieces])
-        sets = [self._sets[row] for row in self._set_at[pieces, places]]
+        drawn = self._order(step * size + np.arange(size))
+        at = np.array([random.choice(np.flatnonzero(self._set_at[piece] >= 0)) for piece in drawn])
+        sets = [self._sets[row] for row in self._set_at[drawn, at]]
         texts = [texts[random.integers(len(texts))] for texts in sets]
         mirror = random.random(size) < self.config.mirror
         rows = np.array([self._row[swap_left_right(t) if m else t] for t, m in zip(texts, mirror, strict=True)])
-        start = self._starts[pieces] + places
+        start = self._starts[drawn] + at
         features, mask = gather(self.store, start, start + length, length, np.ones(size), self._kind)
         features[mirror] = self._kind.mirror(features[mirror])
         image, has_image = Pictures.none(size)
@@ -110,7 +124,7 @@ class PieceSampler:
     def _read(self, split: str) -> tuple[list[int], list[tuple[str, ...]], list[list[int]]]:
         """The pieces' starts, the sets of captions that their windows have, and which set is whose."""
         store, piece, window = self.store, self.config.piece, self.config.window
-        places = max(1, piece - window)
+        count = places(piece, window)
         captions, sets = WindowCaptions(store), dict[tuple[str, ...], int]()
         # Where, as a window moves on, a caption's last frame leaves it or its first one enters.
         edges: dict[int, set[int]] = defaultdict(set)
@@ -122,10 +136,10 @@ class PieceSampler:
         for motion in sorted(edges):
             if store.split[motion] != split or store.source[motion] in self.config.exclude:
                 continue
-            for first in range(0, store.length(motion) - piece + 1, piece):
-                cuts = sorted({first, *(edge for edge in edges[motion] if first < edge < first + places)})
+            for first, _ in pieces(0, store.length(motion), piece):
+                cuts = sorted({first, *(edge for edge in edges[motion] if first < edge < first + count)})
                 row = list[int]()
-                for cut, end in zip(cuts, [*cuts[1:], first + places], strict=True):
+                for cut, end in zip(cuts, [*cuts[1:], first + count], strict=True):
                     texts = self._texts(captions, motion, cut, cut + window)
                     row += [sets.setdefault(texts, len(sets)) if texts else -1] * (end - cut)
                 if max(row) >= 0:

@@ -63,6 +63,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip import __version__
+from mclip.data.hdf5 import Reader, create, opened
 from mclip.errors import DataError
 from mclip.files import atomic_path
 from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
@@ -117,7 +118,7 @@ class Frames:
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
         """The encoded images of these indices, in their order."""
-        with _open(self.store) as file:
+        with opened(self.store) as file:
             data = file["frames/data"]
             return [bytes(data[self.offsets[index] : self.offsets[index + 1]]) for index in indices]
 
@@ -178,8 +179,8 @@ class StoreWriter:
 
     def __init__(self, file: h5py.File, frames: int) -> None:
         self._file = file
-        self._rotations = _create(file, "rotations", (frames, *FEATURES), np.float32)
-        self._transl = _create(file, "transl", (frames, 3), np.float32)
+        self._rotations = create(file, "rotations", (frames, *FEATURES), np.float32)
+        self._transl = create(file, "transl", (frames, 3), np.float32)
         self._at = 0
 
     def add_motion(self, rotations: NDArray[np.float32], transl: NDArray[np.float32]) -> None:
@@ -191,13 +192,13 @@ class StoreWriter:
 
     def array(self, name: str, values: NDArray[Any]) -> None:
         """Write a whole dataset of numbers."""
-        _create(self._file, name, values.shape, values.dtype)[...] = values
+        create(self._file, name, values.shape, values.dtype)[...] = values
 
     def strings(self, name: str, values: Sequence[str]) -> None:
         """Write a whole dataset of strings."""
         encoded = [value.encode() for value in values]
         dtype = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
-        _create(self._file, name, (len(encoded),), dtype)[...] = np.array(encoded, dtype)
+        create(self._file, name, (len(encoded),), dtype)[...] = np.array(encoded, dtype)
 
     def images(self, images: Sequence[tuple[int, int, bytes]]) -> None:
         """Write all images: (motion, frame, encoded file)."""
@@ -266,7 +267,7 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
             name = f"{'image_' if images else ''}embeddings/{space}"
             if name in file:
                 del file[name]
-            _create(file, name, embeddings.shape, np.float32)[...] = embeddings
+            create(file, name, embeddings.shape, np.float32)[...] = embeddings
 
 
 def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
@@ -275,8 +276,9 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
     mmap: leave rotations and transl in the file, mapped read-only, instead of reading them into memory.
     Raises DataError for anything that is not a whole store of this schema.
     """
-    with _open(path) as file:
-        reader = _Reader(path, file, mmap)
+    with opened(path) as file:
+        _check_schema(path, file)
+        reader = Reader(path, file, mmap=mmap)
         offsets = reader.array("offsets", np.int64, None)
         count, total = len(offsets) - 1, int(offsets[-1]) if len(offsets) else 0
         if count < 0 or offsets[0] != 0 or (np.diff(offsets) <= 0).any():
@@ -293,19 +295,19 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
             path=reader.strings("path", count),
             sha256=reader.strings("sha256", count),
             source=reader.strings("source", count),
-            split=reader.splits(count),
+            split=_splits(reader, count),
             betas=reader.array("betas", np.float32, count, 10),
             gender=reader.strings("gender", count),
             texts=texts,
             labels=labels,
-            captions=reader.captions(),
+            captions=_captions(reader),
             skipped=tuple(
                 zip(*(reader.strings(f"skipped/{name}", None) for name in ("path", "sha256", "reason")), strict=True)
             ),
             source_fps=reader.optional("source_fps", np.float64, count),
-            embeddings=reader.embeddings("embeddings", len(texts)),
-            image_embeddings=reader.embeddings("image_embeddings", None),
-            frames=reader.frames(count),
+            embeddings=reader.tables("embeddings", len(texts)),
+            image_embeddings=reader.tables("image_embeddings", None),
+            frames=_frames(reader, count),
             body=reader.text("body"),
             renderer=reader.text("renderer"),
             camera=reader.text("camera"),
@@ -341,178 +343,50 @@ def _check(store: MotionStore) -> None:
         raise DataError(f"{path}: a caption's frames lie outside its motion")
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such store", "make one with: mclip preprocess DIR")
-    try:
-        file = h5py.File(path, "r")
-    except OSError:
+def _check_schema(path: Path, file: h5py.File) -> None:
+    schema = file.attrs.get("schema")
+    if not isinstance(schema, (int, np.integer)):
+        raise DataError(f"{path}: not a store of mclip", "make one with: mclip preprocess DIR")
+    if schema != SCHEMA:
         raise DataError(
-            f"{path}: not a readable HDF5 file", "is the copy complete? mclip preprocess makes it again"
-        ) from None
-    try:
-        with file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        # What h5py raises where the file's own tables are damaged.
-        raise DataError(f"{path}: damaged ({error})", "make it again with: mclip preprocess DIR --force") from error
-
-
-class _Reader:
-    """Datasets of one open store, checked before memory is taken for them."""
-
-    def __init__(self, path: Path, file: h5py.File, mmap: bool) -> None:
-        self._path, self._file, self._mmap = path, file, mmap
-        schema = file.attrs.get("schema")
-        if not isinstance(schema, (int, np.integer)):
-            raise DataError(f"{path}: not a store of mclip", "make one with: mclip preprocess DIR")
-        if schema != SCHEMA:
-            raise DataError(
-                f"{path}: has schema {schema}, this mclip reads {SCHEMA}", "make it again with: mclip preprocess DIR"
-            )
-
-    def array(self, name: str, dtype: type, *shape: int | None, mapped: bool = False) -> NDArray[Any]:
-        """A dataset of this type and shape; None stands for any length."""
-        dataset = self._dataset(name)
-        fits = len(dataset.shape) == len(shape) and all(
-            want in (None, have) for want, have in zip(shape, dataset.shape, strict=True)
-        )
-        if dataset.dtype != np.dtype(dtype) or not fits:
-            raise DataError(
-                f"{self._path}: '{name}' is {dataset.dtype} {dataset.shape}, "
-                f"expected {np.dtype(dtype)} ({', '.join('any' if n is None else str(n) for n in shape)})"
-            )
-        if mapped and self._mmap and dataset.size:
-            result: NDArray[Any] = np.memmap(self._path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
-        else:
-            result = np.asarray(dataset[...])
-        if result.dtype.kind == "f" and not mapped and not np.isfinite(result).all():
-            raise DataError(f"{self._path}: '{name}' holds NaN or infinite values")
-        return result
-
-    def optional(self, name: str, dtype: type, *shape: int | None) -> NDArray[Any] | None:
-        """A dataset of this type and shape, or None if there is none."""
-        return None if self._member(name) is None else self.array(name, dtype, *shape)
-
-    def captions(self) -> Captions:
-        """The captions' columns and categories."""
-        names = ("motion", "start", "stop", "text", "mirrored", "label")
-        columns = {name: self.array(f"captions/{name}", np.int32, None) for name in names}
-        count = len(columns["motion"])
-        layer = self.optional("captions/layer", np.int32, count)
-        processed = self.optional("captions/processed", np.int32, count)
-        offsets, category = np.arange(count + 1, dtype=np.int64), columns["label"]
-        if self._member("categories") is not None:
-            offsets = self.array("categories/offsets", np.int64, count + 1)
-            category = self.array("categories/label", np.int32, None)
-        return Captions(
-            **columns,
-            layer=np.arange(count, dtype=np.int32) if layer is None else layer,
-            processed=columns["text"] if processed is None else processed,
-            category_offsets=offsets,
-            category=category,
+            f"{path}: has schema {schema}, this mclip reads {SCHEMA}", "make it again with: mclip preprocess DIR"
         )
 
-    def strings(self, name: str, length: int | None) -> tuple[str, ...]:
-        """A dataset of strings; None stands for any length."""
-        dataset = self._dataset(name)
-        if dataset.dtype.kind != "S" or len(dataset.shape) != 1 or length not in (None, *dataset.shape):
-            raise DataError(f"{self._path}: '{name}' is {dataset.dtype} {dataset.shape}, not {length} strings")
-        try:
-            return tuple(value.decode() for value in dataset[...])
-        except UnicodeDecodeError:
-            raise DataError(f"{self._path}: '{name}' is not UTF-8") from None
 
-    def splits(self, motions: int) -> tuple[str, ...]:
-        """The names of the motions' splits."""
-        numbers = self.array("split", np.uint8, motions)
-        if (numbers >= len(SPLITS)).any():
-            raise DataError(f"{self._path}: 'split' holds numbers that are no split")
-        return tuple(SPLITS[number] for number in numbers)
-
-    def embeddings(self, name: str, rows: int | None) -> dict[str, NDArray[np.float32]]:
-        """All text spaces' embeddings of one kind; None stands for any number of rows."""
-        group = self._member(name)
-        if group is None:
-            return {}
-        if not isinstance(group, h5py.Group):
-            raise DataError(f"{self._path}: '{name}' is not a group")
-        return {space: self.array(f"{name}/{space}", np.float32, rows, None) for space in group}
-
-    def frames(self, motions: int) -> Frames | None:
-        """The images' index, or None without images."""
-        if self._member("frames") is None:
-            return None
-        offsets = self.array("frames/offsets", np.int64, None)
-        size = self._dataset("frames/data").shape
-        motion = self.array("frames/motion", np.int32, len(offsets) - 1)
-        frame = self.array("frames/frame", np.int32, len(offsets) - 1)
-        rises = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) > 0).all() and size == (offsets[-1],)
-        if not rises or (motion < 0).any() or (motion >= motions).any() or (frame < 0).any():
-            raise DataError(f"{self._path}: 'frames' points outside the store")
-        return Frames(store=self._path, offsets=offsets, motion=motion, frame=frame)
-
-    def text(self, name: str) -> str:
-        """A string attribute."""
-        value = self._file.attrs.get(name)
-        if isinstance(value, bytes):
-            return value.decode()
-        if not isinstance(value, str):
-            raise DataError(f"{self._path}: the attribute '{name}' is missing or no string")
-        return value
-
-    def number(self, name: str) -> float:
-        """A number attribute."""
-        value = self._file.attrs.get(name)
-        if not isinstance(value, (int, float, np.integer, np.floating)):
-            raise DataError(f"{self._path}: the attribute '{name}' is missing or no number")
-        return float(value)
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON object attribute."""
-        try:
-            value = json.loads(self.text(name))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise DataError(f"{self._path}: the attribute '{name}' is no JSON object")
-        return value
-
-    def _member(self, name: str) -> h5py.Group | h5py.Dataset | None:
-        """What `name` is; every link on the way must be a hard one."""
-        at = self._file
-        for part in name.split("/"):
-            link = at.get(part, getlink=True) if isinstance(at, h5py.Group) else None
-            if link is None:
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise DataError(f"{self._path}: '{name}' is a link to elsewhere", "a store holds its own data")
-            at = at[part]
-        return at
-
-    def _dataset(self, name: str) -> h5py.Dataset:
-        dataset = self._member(name)
-        if not isinstance(dataset, h5py.Dataset):
-            raise DataError(f"{self._path}: has no '{name}'", "make it again with: mclip preprocess DIR")
-        plain = dataset.chunks is None and not dataset.is_virtual and not dataset.external
-        # A shape may promise more than the file holds: HDF5 would hand out zeros, as many as memory allows.
-        if not plain or dataset.shape is None or dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
-            raise DataError(f"{self._path}: '{name}' is not stored whole and contiguous in the file")
-        return dataset
-
-
-def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
-    """A contiguous dataset, allocated at once so that a full disk shows now."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    # Every value is written by us; filling first would write everything twice.
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    tid = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-    identifier = h5py.h5d.create(
-        file.id, name.encode(), tid, h5py.h5s.create_simple(shape), dcpl=properties, lcpl=links
+def _captions(reader: Reader) -> Captions:
+    names = ("motion", "start", "stop", "text", "mirrored", "label")
+    columns = {name: reader.array(f"captions/{name}", np.int32, None) for name in names}
+    count = len(columns["motion"])
+    layer = reader.optional("captions/layer", np.int32, count)
+    processed = reader.optional("captions/processed", np.int32, count)
+    offsets, category = np.arange(count + 1, dtype=np.int64), columns["label"]
+    if reader.has("categories"):
+        offsets = reader.array("categories/offsets", np.int64, count + 1)
+        category = reader.array("categories/label", np.int32, None)
+    return Captions(
+        **columns,
+        layer=np.arange(count, dtype=np.int32) if layer is None else layer,
+        processed=columns["text"] if processed is None else processed,
+        category_offsets=offsets,
+        category=category,
     )
-    return h5py.Dataset(identifier)
+
+
+def _splits(reader: Reader, motions: int) -> tuple[str, ...]:
+    numbers = reader.array("split", np.uint8, motions)
+    if (numbers >= len(SPLITS)).any():
+        raise DataError(f"{reader.path}: 'split' holds numbers that are no split")
+    return tuple(SPLITS[number] for number in numbers)
+
+
+def _frames(reader: Reader, motions: int) -> Frames | None:
+    if not reader.has("frames"):
+        return None
+    offsets = reader.array("frames/offsets", np.int64, None)
+    size = reader.shape("frames/data")
+    motion = reader.array("frames/motion", np.int32, len(offsets) - 1)
+    frame = reader.array("frames/frame", np.int32, len(offsets) - 1)
+    rises = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) > 0).all() and size == (offsets[-1],)
+    if not rises or (motion < 0).any() or (motion >= motions).any() or (frame < 0).any():
+        raise DataError(f"{reader.path}: 'frames' points outside the store")
+    return Frames(store=reader.path, offsets=offsets, motion=motion, frame=frame)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from mclip.data.dataset import Span
+from mclip.data.pieces import pieces
 from mclip.data.store import MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.runtime.engine import Engine
@@ -105,14 +106,9 @@ def cut(spans: Sequence[Span], length: int, shortest: int) -> tuple[NDArray[np.i
 
     Returns store frames (n, 2), start and stop, and the span (n,) of each window.
     """
-    bounds, owner = [], []
-    for index, span in enumerate(spans):
-        for start in range(span.start, span.stop, length):
-            stop = min(start + length, span.stop)
-            if stop - start >= shortest:
-                bounds.append((start, stop))
-                owner.append(index)
-    return np.array(bounds, np.int64).reshape(-1, 2), np.array(owner, np.int64)
+    cuts = [pieces(span.start, span.stop, length, shortest) for span in spans]
+    bounds = np.array([bound for cut in cuts for bound in cut], np.int64).reshape(-1, 2)
+    return bounds, np.repeat(np.arange(len(cuts), dtype=np.int64), [len(cut) for cut in cuts])
 
 
 def data_sha256(store: MotionStore) -> str:

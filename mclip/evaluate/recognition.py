@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.data.captions import WindowCaptions
+from mclip.data.pieces import pieces, places
 from mclip.data.store import MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.evaluate.retrieval import ranks_of
@@ -111,11 +112,11 @@ def draw_windows(store: MotionStore, split: str, length: int, random: np.random.
             start
             for motion in range(len(store))
             if store.split[motion] == split
-            for start in range(int(store.offsets[motion]), int(store.offsets[motion + 1]) - piece + 1, piece)
+            for start, _ in pieces(int(store.offsets[motion]), int(store.offsets[motion + 1]), piece)
         ],
         np.int64,
     )
-    starts += random.integers(0, max(1, piece - length), len(starts))
+    starts += random.integers(0, places(piece, length), len(starts))
     return np.stack([starts, starts + length], axis=-1)
 
 

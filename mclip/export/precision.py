@@ -7,6 +7,11 @@ channel of a matrix and per row of a table.
 `int8`: matrices are multiplied in int8, with scales for the activations found at run time. Faster only on processors
 with int8 instructions. Weights use seven bits, because without those instructions pairs of eight-bit products overflow
 silently.
+
+Tables of word vectors stay inside the graph, and rows are picked from them before they become fp32. In a file of their
+own, mapped into memory, CLIP's 49,408 rows would make a pack no smaller (64.0 MB either way in int8, 126.9 MB in fp16),
+and a command's first prompt a tenth cheaper (in int8, 0.70 for 0.77 s of processor time): every file of a pack is read
+in any case, for its hash.
 """
 
 from __future__ import annotations
@@ -35,9 +40,14 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             half = values.astype(np.float16)
         if not np.isfinite(half).all():
             continue  # out of fp16's range: stays as it is
+        name = weight.name
+        users = [node for node in result.graph.node if name in node.input]
         _replace(result, weight, half)
-        _first(result, helper.make_node("Cast", [f"{weight.name}.fp16"], [weight.name], to=onnx.TensorProto.FLOAT))
-        weight.name += ".fp16"
+        weight.name = f"{name}.fp16"
+        if len(users) == 1 and users[0].op_type == "Gather" and users[0].input[0] == name:
+            _pick_small(result, users[0], f"{name}.fp16")
+        else:
+            _first(result, helper.make_node("Cast", [f"{name}.fp16"], [name], to=onnx.TensorProto.FLOAT))
     return result
 
 
@@ -122,6 +132,14 @@ def _store_table(
     model.graph.node.remove(gather)
     for step, node in enumerate(nodes):
         model.graph.node.insert(place + step, node)
+
+
+def _pick_small(model: onnx.ModelProto, gather: onnx.NodeProto, table: str) -> None:
+    """Rows are picked while they are small: the whole table never becomes fp32."""
+    output = gather.output[0]
+    gather.input[0], gather.output[0] = table, f"{output}.fp16"
+    cast = helper.make_node("Cast", [f"{output}.fp16"], [output], to=onnx.TensorProto.FLOAT)
+    model.graph.node.insert(list(model.graph.node).index(gather) + 1, cast)
 
 
 def _replace(model: onnx.ModelProto, weight: onnx.TensorProto, values: NDArray[np.generic]) -> None:

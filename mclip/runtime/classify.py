@@ -23,6 +23,7 @@ from mclip.pack import Manifest
 from mclip.runtime.encoded import Encoded
 from mclip.runtime.engine import Engine
 from mclip.runtime.labels import locate_labels
+from mclip.runtime.prior import unit
 
 UNKNOWN = "unknown"
 # Of packs that were not trained to tell captions apart: the temperature most contrastive models begin with.
@@ -162,8 +163,7 @@ def window_scores(
     latents: NDArray[np.float32], vectors: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float64]:
     """Scores (W, M) of windows with latents (W, D) for labels with vectors (M, D); each window's add up to one."""
-    unit = latents / np.maximum(np.linalg.norm(latents, axis=1, keepdims=True), 1e-8)
-    logits = (unit @ vectors.T).astype(np.float64) / temperature
+    logits = (unit(latents) @ vectors.T).astype(np.float64) / temperature
     scores = np.exp(logits - logits.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
     return result

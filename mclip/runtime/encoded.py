@@ -23,11 +23,15 @@ class Encoded:
     fps: float
 
 
-def windows(frames: int, length: int, hop: int) -> NDArray[np.int64]:
-    """Starts (W,) of windows of `length` frames, `hop` apart, that cover all of `frames`, at least one of each.
+def starts(frames: int, length: int, hop: int, *, even: bool = False) -> NDArray[np.int64]:
+    """Starts (W,) of windows of `length` frames, at most `hop` apart, that cover all of `frames`, at least one of each.
 
-    The last window ends with the motion and may begin less than `hop` after the one before it. A motion shorter than
-    a window has one window, which is as long as it is.
+    The last window ends with the motion. The others are `hop` apart and it may begin less than that after the one
+    before it; or, if `even`, all are equally far apart, but for rounding. A motion shorter than a window has one, which
+    is as long as it is.
     """
     last = max(0, frames - length)
-    return np.append(np.arange(0, last, hop, dtype=np.int64), last)
+    count = 1 + -(-last // hop)
+    if even:
+        return np.linspace(0, last, count).round().astype(np.int64)
+    return np.minimum(hop * np.arange(count, dtype=np.int64), last)

@@ -15,7 +15,7 @@ from mclip.errors import PackError, UsageError
 from mclip.motion import Motion
 from mclip.pack import Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
-from mclip.runtime.encoded import Encoded, windows
+from mclip.runtime.encoded import Encoded, starts
 from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, Representation, motion_to_features, representation
 from mclip.runtime.session import Session
@@ -155,10 +155,10 @@ class Engine:
         """
         length, fps = self.manifest.frames.default, self.manifest.fps
         resampled = [motion.resample(fps) for motion in motions]
-        starts = [windows(len(motion), length, hop or max(1, length // 2)) for motion in resampled]
+        groups = [starts(len(motion), length, hop or max(1, length // 2)) for motion in resampled]
         cuts = [
             (motion, start, min(start + length, len(motion)))
-            for motion, group in zip(resampled, starts, strict=True)
+            for motion, group in zip(resampled, groups, strict=True)
             for start in group.tolist()
         ]
         latents = np.empty((len(cuts), self.manifest.latent), np.float32)
@@ -173,10 +173,10 @@ class Engine:
             for place, row in enumerate(rows):
                 features[place, : len(row)], mask[place, : len(row)] = row, True
             latents[chunk] = self.encode_motion(features, mask)
-        stops = np.cumsum([len(group) for group in starts])
+        stops = np.cumsum([len(group) for group in groups])
         return [
             Encoded(group, np.minimum(group + length, len(motion)), latents[stop - len(group) : stop], fps)
-            for motion, group, stop in zip(resampled, starts, stops.tolist(), strict=True)
+            for motion, group, stop in zip(resampled, groups, stops.tolist(), strict=True)
         ]
 
     def decode(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:

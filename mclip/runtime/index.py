@@ -41,6 +41,7 @@ from mclip.formats.folder import File, read_files, scan
 from mclip.runtime.classify import check_length
 from mclip.runtime.encoded import Encoded
 from mclip.runtime.engine import Engine
+from mclip.runtime.prior import unit
 
 MAGIC = b"mclipix1"
 NAME = ".mclip-index"
@@ -292,7 +293,7 @@ class _Library:
                 reasons.append(f"{animation} {error.message}".strip())
                 continue
             (windows,) = self._engine.encode_motions([motion])
-            windows.latents[:] /= np.maximum(np.linalg.norm(windows.latents, axis=1, keepdims=True), 1e-8)
+            windows.latents[:] = unit(windows.latents)
             motions.append((animation, len(windows.start)))
             encoded.append(windows)
         entry = Entry(name, status.st_size, _mtime(status), file.sha256, tuple(motions), "; ".join(reasons))

@@ -43,6 +43,7 @@ class Representation:
     decode            features of a recorded motion to the world
     decode_generated  features a decoder made of a latent to the world
     mirror            features to those of the mirrored motion, left and right exchanged; padding stays zero
+    steady            decoded features to those that are shown
     path              whether features know where the body goes; without, transl is zero
     """
 
@@ -51,6 +52,7 @@ class Representation:
     decode: Callable[[Array], World]
     decode_generated: Callable[[Array], World]
     mirror: Callable[[Array], Array]
+    steady: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     path: bool
 
 
@@ -81,7 +83,7 @@ def to_features(rotations: Array, transl: Array) -> NDArray[np.float32]:
 
 
 def steady(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Decoded features (..., T, 25, 6) without the decoder's tremor: a binomial mean over three frames.
+    """`steady` of smpl24: decoded features (..., T, 25, 6) without tremor, by a binomial mean over three frames.
 
     People's own movement stays: at 30 frames per second it halves what swings 7.5 times a second.
     """
@@ -154,9 +156,15 @@ def _legacy_mirror(features: Array) -> Array:
     return mirrored
 
 
-SMPL24 = Representation("smpl24", to_features, _decode, _decode, mirror_features, path=True)
+SMPL24 = Representation("smpl24", to_features, _decode, _decode, mirror_features, steady, path=True)
 LEGACY = Representation(
-    "motionclip-legacy", _legacy_to_features, _legacy_decode, _legacy_decode_generated, _legacy_mirror, path=False
+    "motionclip-legacy",
+    _legacy_to_features,
+    _legacy_decode,
+    _legacy_decode_generated,
+    _legacy_mirror,
+    lambda features: features,  # the original's numbers, tremor and all
+    path=False,
 )
 _BY_NAME = {item.name: item for item in (SMPL24, LEGACY)}
 

@@ -19,7 +19,6 @@ from mclip.runtime.representation import (
     Representation,
     features_to_motion,
     motion_to_features,
-    steady,
     world_to_motion,
 )
 
@@ -140,7 +139,8 @@ def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[G
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
     for draw, row in zip(draws, features, strict=True):
-        motion = replace(to_motion(steady(row[: draw.frames]), engine.manifest.fps, engine.kind), origin=draw.origin)
+        shown = engine.kind.steady(row[: draw.frames])
+        motion = replace(to_motion(shown, engine.manifest.fps, engine.kind), origin=draw.origin)
         yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
 
 

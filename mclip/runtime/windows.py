@@ -25,8 +25,9 @@ from mclip.geometry import (
 )
 from mclip.motion import Motion
 from mclip.pack import Lengths
+from mclip.runtime.encoded import starts
 from mclip.runtime.engine import Engine
-from mclip.runtime.representation import SMPL24, heading, steady, to_features
+from mclip.runtime.representation import SMPL24, heading, to_features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +56,6 @@ class Windows:
         return result
 
 
-def starts_of(frames: int, length: int) -> NDArray[np.int64]:
-    """First frames (K,) of windows of `length` that cover `frames`, evenly spaced, overlapping by half or more."""
-    hop = max(length // 2, 1)
-    count = 1 + -(-max(frames - length, 0) // hop)
-    return np.linspace(0, max(frames - length, 0), count).round().astype(np.int64)
-
-
 def cut(motion: Motion, lengths: Lengths) -> tuple[Windows, NDArray[np.float32]]:
     """Windows of a motion that has the pack's frame rate, and their features (K, W, 25, 6).
 
@@ -74,12 +68,12 @@ def cut(motion: Motion, lengths: Lengths) -> tuple[Windows, NDArray[np.float32]]
             "the shortest the pack was trained for"
         )
     length = min(frames, lengths.max)
-    starts = starts_of(frames, length)
-    rows = starts[:, None] + np.arange(length)  # (K, W)
+    first = starts(frames, length, max(length // 2, 1), even=True)
+    rows = first[:, None] + np.arange(length)  # (K, W)
     matrices = axis_angle_to_matrix(motion.pose)
     features = to_features(matrix_to_rot6d(matrices)[rows], motion.transl[rows])
-    angle = heading(matrices[starts, 0]).astype(np.float64)
-    return Windows(frames, starts, length, angle, motion.transl[starts, :2].astype(np.float64)), features
+    angle = heading(matrices[first, 0]).astype(np.float64)
+    return Windows(frames, first, length, angle, motion.transl[first, :2].astype(np.float64)), features
 
 
 def encode(engine: Engine, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,7 +86,7 @@ def encode(engine: Engine, features: NDArray[np.float32]) -> NDArray[np.float32]
 
 def decode(engine: Engine, latents: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
     """smpl24 features (K, W, 25, 6) of latents (K, D), W = `frames`."""
-    features = steady(engine.decode(latents, np.ones((len(latents), frames), np.bool_)))
+    features = engine.kind.steady(engine.decode(latents, np.ones((len(latents), frames), np.bool_)))
     if engine.kind is not SMPL24:
         rotations, transl = engine.kind.decode_generated(features)
         features = SMPL24.encode(matrix_to_rot6d(rotations), transl)
