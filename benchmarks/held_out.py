@@ -59,7 +59,8 @@ class HeldOut:
         """Those of a store."""
         spans = spans_of(store, "test", (), SHORTEST)
         bounds, owner = cut(spans, WINDOW, SHORTEST)
-        features, mask = gather(store, *bounds.T, WINDOW, np.ones(len(bounds)), SMPL24)
+        start, stop = bounds.T
+        features, mask = gather(store, start, stop, WINDOW, np.ones(len(bounds)), SMPL24)
         labels = [split_label(store.labels[span.label]) for span in spans]
         return cls(
             engine=engine,
@@ -109,8 +110,8 @@ class HeldOut:
             ]
         )
         found = []
-        for made_row, row, (start, stop) in zip(made, self.mask, self.bounds, strict=True):
-            real, _ = gather(self.store, *np.array([[start], [stop]]), WINDOW, np.ones(1), self.engine.kind)
+        for made_row, row, bounds in zip(made, self.mask, self.bounds, strict=True):
+            real, _ = gather(self.store, bounds[:1], bounds[1:], WINDOW, np.ones(1), self.engine.kind)
             joints, recorded = positions(made_row[row], self.engine.kind), positions(real[0, row], self.engine.kind)
             found.append(mean_distance(joints - joints[:, :1], recorded - recorded[:, :1]))
         return np.array(found)

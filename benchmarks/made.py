@@ -87,8 +87,8 @@ def edited(held: HeldOut, judges: Sequence[Judge]) -> Iterator[Line]:
             base = to_base(held.engine, Source(f"recording {span}", held.motion(span)))
             for wording, style in wordings:
                 if known[held.actions[span]] & set(style.split("|")):
-                    what = prepare(held.engine, base, [Term(Source(wording, None), 1)], None)
-                    motions.append(edit(held.engine, what, 1.0, weights).motion)
+                    change = prepare(held.engine, base, [Term(Source(wording, None), 1)], None)
+                    motions.append(edit(held.engine, change, 1.0, weights).motion)
                     owner.append(place)
                     wanted.append(style)
             bar.advance()

@@ -134,8 +134,7 @@ def actions_of(store: MotionStore, *sets: str) -> set[str]:
 
 def captions_of(store: MotionStore, label: int) -> list[int]:
     """Rows of the store's texts that are captions of a label."""
-    rows: NDArray[np.int32] = np.unique(store.captions.text[store.captions.label == label])
-    return rows.tolist()
+    return sorted(set(map(int, store.captions.text[store.captions.label == label])))
 
 
 def captions_of_actions(store: MotionStore) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ Run from the repository root. Of Bandai-Namco's set 1, which has nearly every ac
 styles of every action are kept out of training, no style more than twice, drawn by seed; what a pair looks like
 mirrored goes with it. All actions and styles remain in other pairs. A model of the mini recipe's architecture is then
 trained from scratch for so many steps on the rest, in OUT (1,500: a quarter of an hour on two cores; can be interrupted
-and started again), and names the recordings of the unseen pairs: the nearest of set 1's pairs, by cosine with the mean
+and started again), and names the recordings of the unseen pairs: the nearest of set 1's labels, by cosine with the mean
 embedding of the captions each has. The last line is one JSON object, which benchmarks/quality.py --pairs takes.
 """
 
@@ -48,7 +48,7 @@ _STYLES = 8
 def main(store_file: Path, out: Path, steps: int, seed: int) -> None:
     store = read_store(store_file)
     unseen = choose(store, seed)
-    split_file = out / "unseen-pairs.h5"
+    split_file = out / f"unseen-pairs-{seed}.h5"
     out.mkdir(parents=True, exist_ok=True)
     if not split_file.is_file():
         _keep_out(store, unseen, split_file)
@@ -105,13 +105,14 @@ def _named(run: Path, recipe: Recipe, unseen: set[str]) -> dict[str, object]:
     """How often content and style of the unseen pairs' recordings are named right."""
     store, (model, _) = read_store(Path(recipe.data.store)), load_model(run)
     embeddings = text_embeddings(store, recipe)
-    labels = [label for label in labels_of(store, "set 1") if split_label(store.labels[label])[1]]
+    labels = labels_of(store, "set 1")
     pairs = [split_label(store.labels[label]) for label in labels]
     means = unit(np.stack([embeddings[captions_of(store, label)].mean(axis=0) for label in labels]))
     spans = [span for span in spans_of(store, "test", (), SHORTEST) if store.labels[span.label] in unseen]
     bounds, owner = cut(spans, WINDOW, SHORTEST)
     kind = representation(recipe.data.representation)
-    features, mask = gather(store, *bounds.T, WINDOW, np.ones(len(bounds)), kind)
+    start, stop = bounds.T
+    features, mask = gather(store, start, stop, WINDOW, np.ones(len(bounds)), kind)
     latents = model.encode(torch.from_numpy(features), torch.from_numpy(mask)).numpy()
     pooled = unit(np.stack([latents[owner == row].mean(axis=0) for row in range(len(spans))]))
     found = [pairs[row] for row in (pooled @ means.T).argmax(axis=1).tolist()]
@@ -120,7 +121,7 @@ def _named(run: Path, recipe: Recipe, unseen: set[str]) -> dict[str, object]:
         name: asdict(bootstrap([shares(a[side] == b[side] for a, b in zip(found, wanted, strict=True))], ratio))
         for side, name in enumerate(("content", "style"))
     }
-    classes = {name: len({pair[side] for pair in pairs}) for side, name in enumerate(("content", "style"))}
+    classes = {name: len({pair[side] for pair in pairs} - {None}) for side, name in enumerate(("content", "style"))}
     return result | {"classes": classes, "pairs": sorted(unseen)}
 
 
