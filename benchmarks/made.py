@@ -122,9 +122,8 @@ def moved(held: HeldOut, seeds: Sequence[int]) -> tuple[list[Line], dict[str, fl
     names = [name for name, speed in real.items() if speed >= STILL]
     drawn = drawn_captions(held, seeds)
     texts = sorted({text for each in drawn for text in each})
-    made = dict(
-        zip(texts, map(_movement, _generate(held.engine, [held.store.texts[text] for text in texts])), strict=True)
-    )
+    generated = _generate(held.engine, [held.store.texts[text] for text in texts])
+    made = {text: _movement(each.motion) for text, each in zip(texts, generated, strict=True)}
     speeds: list[Rows] = []
     skating: list[Rows] = []
     for each_drawn in drawn:
