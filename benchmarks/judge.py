@@ -6,7 +6,6 @@ mean and maximum over the frames, and two answers: the action and, where the lab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mclip import console
-from mclip.data.dataset import WindowSampler, gather, spans_of
+from mclip.data.dataset import WindowSampler
 from mclip.data.store import MotionStore
 from mclip.nn.rotations import joint_positions
 from mclip.recipe import DataConfig
 from mclip.runtime.prior import STYLE_SEPARATOR
-from mclip.runtime.representation import SMPL24
 
 WINDOW, SHORTEST = 60, 20
 _WIDTH, _DILATIONS = 128, (1, 2, 4, 8)
@@ -70,16 +68,6 @@ class Judge(nn.Module):
         return action, style
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Shares of held-out spans judged right, and how many there were."""
-
-    action: float
-    style: float
-    spans: int
-    styled: int
-
-
 def split_label(label: str) -> tuple[str, str | None]:
     """Action and style of a label such as "walk/old"."""
     action, separator, style = label.partition(STYLE_SEPARATOR)
@@ -114,27 +102,6 @@ def train_judge(store: MotionStore, seed: int = 0) -> Judge:
             schedule.step()
             bar.advance()
     return judge.eval()
-
-
-def accuracy(judge: Judge, store: MotionStore, split: str = "test", under: str = "") -> Accuracy:
-    """How often the judge is right about the held-out spans whose path begins with `under`, windows pooled."""
-    spans = [span for span in spans_of(store, split, (), SHORTEST) if path_of(store, span.start).startswith(under)]
-    right: list[bool] = []
-    styled: list[bool] = []
-    for span in spans:
-        cuts = [(at, min(at + WINDOW, span.stop)) for at in range(span.start, span.stop, WINDOW)]
-        start, stop = np.array([cut for cut in cuts if cut[1] - cut[0] >= SHORTEST], np.int64).T
-        action, style = judge.judge(*gather(store, start, stop, WINDOW, np.ones(len(start)), SMPL24))
-        wanted, manner = split_label(store.labels[span.label])
-        right.append(judge.actions[int(action.mean(0).argmax())] == wanted)
-        if manner:
-            styled.append(judge.styles[int(style.mean(0).argmax())] == manner)
-    return Accuracy(float(np.mean(right)), float(np.mean(styled)) if styled else np.nan, len(right), len(styled))
-
-
-def path_of(store: MotionStore, frame: int) -> str:
-    """Path of the recording that holds a frame of the store."""
-    return store.path[int(np.searchsorted(store.offsets, frame, side="right")) - 1]
 
 
 def cached_judge(store: MotionStore, folder: Path, seed: int = 0) -> Judge:
