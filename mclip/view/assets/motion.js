@@ -29,7 +29,7 @@ const KEYS = [
 // Metres from a joint to what is seen: the crown of the head is the farthest.
 const SKIN = 0.17;
 // From the side, and from a little above, as in mclip's pictures (mclip/view/stage.py).
-const SIDE_ANGLE = (35 * Math.PI) / 180, FIRST_PITCH = 0.21;
+const SIDE_ANGLE = (35 * Math.PI) / 180, FIRST_PITCH = 0.21, HIGH_PITCH = 0.5;
 
 class MotionPage {
   constructor(stage, motions) {
@@ -58,9 +58,12 @@ class MotionPage {
     camera.yaw = motions[0].heading + SIDE_ANGLE;
     // People in a row are looked at from the front.
     if (this.apart && motions.length > 1) camera.yaw = motions[0].heading + SIDE_ANGLE / 2;
-    camera.pitch = FIRST_PITCH;
+    const { clientWidth, clientHeight } = this.stage.canvas;
+    const columns = this.apart ? columnsFor(motions.length, clientWidth / clientHeight) : 0;
+    // Who stands behind others is seen from higher up.
+    camera.pitch = columns && columns < motions.length ? HIGH_PITCH : FIRST_PITCH;
     const axes = camera.axes();
-    arrange(motions, axes, this.apart);
+    arrange(motions, axes, columns);
     this.middle = new Middle(motions);
     const [right, , back] = axes;
     // The lamp is above the viewer's left shoulder, and stays there.
@@ -151,7 +154,9 @@ class MotionPage {
       const across = (view[0] * x + view[4] * y + view[8] * z + view[12]) / w;
       const up = (view[1] * x + view[5] * y + view[9] * z + view[13]) / w;
       tag.hidden = !shown || !motion.visible || w <= 0;
-      const left = (0.5 + across / 2) * canvas.clientWidth, top = (0.5 - up / 2) * canvas.clientHeight;
+      const margin = tag.offsetWidth / 2 + 6;
+      const left = clamp((0.5 + across / 2) * canvas.clientWidth, margin, canvas.clientWidth - margin);
+      const top = (0.5 - up / 2) * canvas.clientHeight;
       tag.style.transform = `translate(-50%, -100%) translate(${left.toFixed(1)}px, ${top.toFixed(1)}px)`;
     });
   }
@@ -225,7 +230,7 @@ class MotionPage {
     element("title").textContent = document.title;
     const frames = clock.lead.frames;
     const length = `${(frames / clock.lead.fps).toFixed(1)} s · ${frames} frame${frames > 1 ? "s" : ""} · ${+clock.lead.fps.toFixed(2)} fps`;
-    element("facts").textContent = several ? `${motions.length} motions · ${length}` : length;
+    element("facts").textContent = length;
     element("apart").hidden = !several;
     element("scrub").max = clock.lead.frames - 1;
     document.body.classList.toggle("still", !clock.seconds);
