@@ -31,7 +31,7 @@ MAX_MOTIONS = 100
 # What is at the start of every page we make.
 MARK = '<meta name="generator" content="mclip '
 _MARK_WITHIN = 1000
-_PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "camera.js", "clock.js")
+PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "camera.js", "clock.js", "page.js")
 # Digits of a pack's SHA-256 that are enough to tell packs apart.
 _DIGEST = 12
 # Motions that the heading names; the page lists all.
@@ -64,7 +64,7 @@ def motion_page(motions: Sequence[Shown], *, title: str = "") -> str:
             for each in motions
         ],
     }
-    return compose("motion", title or _heading(motions), data, scripts=(*_PLAYER, "motion.js"))
+    return compose("motion", title or _heading(motions), data, scripts=(*PLAYER, "motion.js"))
 
 
 def _heading(motions: Sequence[Shown]) -> str:
