@@ -61,7 +61,7 @@ class Opened:
 
 @contextmanager
 def opened(
-    browser: Browser, path: Path, size: tuple[int, int] = (480, 400), *, phone: bool = False, dark: bool = False
+    browser: Browser, path: Path, size: tuple[int, int] = (400, 300), *, phone: bool = False, dark: bool = False
 ) -> Iterator[Opened]:
     """Open the page in `path` from disk and wait until it is drawn. It does not start by itself: `mclip.play()`."""
     context = browser.new_context(

@@ -227,7 +227,7 @@ def test_the_last_frame_is_followed_by_the_first_or_by_nothing(browser: Browser,
 
 
 def test_what_is_shown_can_be_switched(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, page_of(tmp_path, swaying(30))) as page:
+    with opened(browser, page_of(tmp_path, swaying(30)), (480, 400)) as page:
         tab = page.page
         tab.evaluate("mclip.seek(10)")
         everything = picture(page)
@@ -283,7 +283,7 @@ def test_dark_and_light_follow_the_system_and_the_button(browser: Browser, tmp_p
 def test_five_motions_stand_apart_with_their_names_and_play_in_step(browser: Browser, tmp_path: Path) -> None:
     # Of different lengths and rates: the longest is counted, the others wait at their end.
     motions = [swaying(n, fps, seed=k) for k, (n, fps) in enumerate([(30, 30), (60, 30), (20, 20), (100, 50), (1, 30)])]
-    with opened(browser, page_of(tmp_path, *motions), (900, 500)) as page:
+    with opened(browser, page_of(tmp_path, *motions), (700, 400)) as page:
         tab = page.page
         assert tab.locator("#legend button").all_inner_texts() == list("abcde")
         assert tab.locator("#scrub").get_attribute("max") == "99"
@@ -292,7 +292,7 @@ def test_five_motions_stand_apart_with_their_names_and_play_in_step(browser: Bro
         places = [box["x"] for tag in tab.locator("#tags span").all() if (box := tag.bounding_box())]
         assert len(places) == 5
         assert places == sorted(places)
-        assert all(0 < place < 900 for place in places)
+        assert all(0 < place < 700 for place in places)
         everyone = picture(page)
         tab.keyboard.press("3")
         assert tab.locator("#legend button").nth(2).get_attribute("aria-pressed") == "false"
