@@ -7,7 +7,7 @@ have, and there is no loader state to save. Gathering is vectorised over the bat
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,10 @@ class Batch:
     other: NDArray[np.float32]
     other_mask: NDArray[np.bool_]
     has_other: NDArray[np.bool_]
+
+    def share(self, part: int, parts: int) -> Batch:
+        """Every `parts`-th row from row `part` on, so that all shares have rows with exemplars."""
+        return Batch(**{field.name: getattr(self, field.name)[part::parts] for field in fields(self)})
 
 
 def check_sources(store: MotionStore, exclude: tuple[str, ...]) -> None:
