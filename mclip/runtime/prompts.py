@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -53,7 +53,7 @@ class PromptFile:
             raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
         self._content, self._seconds = content.removeprefix(codecs.BOM_UTF8), seconds
         self.bad: dict[int, str] = {}
-        self._length, asked = 0, set[str]()
+        self._length, asked, first = 0, set[str](), None
         for number, line in self._numbered():
             try:
                 job = self._job(line)
@@ -66,10 +66,12 @@ class PromptFile:
                     asked.add(str(job.path).casefold())
                 self._length += 1
             except UsageError as error:
+                first = first or (number, error)
                 self.bad[number] = error.message
-        if not self._length and self.bad:
-            number, reason = next(iter(self.bad.items()))
-            raise UsageError(f"{name}:{number}: {reason}", "no other line can be used either" * (len(self.bad) > 1))
+        if first is not None and not self._length:
+            number, error = first
+            more = f" (and {len(self.bad) - 1} more)" if len(self.bad) > 1 else ""
+            raise UsageError(f"{name}:{number}: {error.message}{more}", error.hint)
         if not self._length:
             raise UsageError(f"{name}: holds no prompts", "write one prompt a line")
 
@@ -94,7 +96,7 @@ class PromptFile:
         return replace(job, prompt=replace(job.prompt, seconds=self._seconds))
 
 
-def plan(jobs: Collection[Job], out: Path | None, *, folder: bool) -> Iterator[tuple[Prompt, Path]]:
+def plan(jobs: Sequence[Job] | PromptFile, out: Path | None, *, folder: bool) -> Iterator[tuple[Prompt, Path]]:
     """The file of every job.
 
     folder: whether `out` is a folder (the working directory if None), in which files are named after their prompts;
