@@ -76,7 +76,8 @@ def plain_step(recipe: Recipe, batch: Batch, clip: nn.Module) -> Callable[[], fl
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     features, mask = torch.from_numpy(batch.features), torch.from_numpy(batch.mask)
     tokens = torch.randint(1, 400, (len(features), _TEXT_TOKENS))
-    pictures = torch.randn(len(features), 3, *2 * [clip.visual.input_resolution])  # type: ignore[union-attr, list-item]
+    side = FULL["image_resolution"]
+    pictures = torch.randn(len(features), 3, side, side)
 
     def step() -> float:
         with torch.no_grad():
@@ -151,7 +152,7 @@ def data_path(recipe: Recipe, size: int) -> dict[str, float]:
             "copy": lambda step: store.rotations[start[:, None] + np.arange(60)],
         }
         mirrored = WindowSampler(store, replace(config, mirror=0.5, speed=(0.85, 1.2)), None, seed=0)
-        rates = {}
+        rates: dict[str, float] = {}
         for way, draw in ways.items():
             draw(0)
             started = time.process_time()
@@ -165,8 +166,8 @@ def main(steps: int, size: int, device: torch.device, bf16: bool, quick: bool) -
     torch.manual_seed(0)
     recipe = load_recipe(RECIPE)
     if quick:
-        small = {"width": 64, "feedforward": 64, "encoder_layers": 1, "decoder_layers": 1}
-        recipe = replace(recipe, model=replace(recipe.model, **small))
+        small = replace(recipe.model, width=64, feedforward=64, encoder_layers=1, decoder_layers=1)
+        recipe = replace(recipe, model=small)
     batch = made_batch(recipe, size)
     check(batch)
     sides: dict[str, Callable[[], float]] = {}

@@ -53,7 +53,8 @@ class PromptFile:
             raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
         self._content, self._seconds = content.removeprefix(codecs.BOM_UTF8), seconds
         self.bad: dict[int, str] = {}
-        self._length, asked, first = 0, set[str](), None
+        self._length, asked = 0, set[str]()
+        first: tuple[int, UsageError] | None = None
         for number, line in self._numbered():
             try:
                 job = self._job(line)
@@ -69,9 +70,9 @@ class PromptFile:
                 first = first or (number, error)
                 self.bad[number] = error.message
         if first is not None and not self._length:
-            number, error = first
+            line_number, cause = first
             more = f" (and {len(self.bad) - 1} more)" if len(self.bad) > 1 else ""
-            raise UsageError(f"{name}:{number}: {error.message}{more}", error.hint)
+            raise UsageError(f"{name}:{line_number}: {cause.message}{more}", cause.hint)
         if not self._length:
             raise UsageError(f"{name}: holds no prompts", "write one prompt a line")
 
