@@ -6,8 +6,8 @@ library   mclip search in an indexed folder of 1 to 100,000 motions
 width     ten training steps with models 64 to 1,024 wide
 
 Each measurement is a process of its own: seconds, seconds of processor time (its workers' too), and the most memory
-that was resident, MB, its workers' not counted. One JSON line for each, and one with all of them at the end. --quick leaves out the sizes above
-100 (256 for width).
+that was resident, MB, its workers' not counted. One JSON line for each, and one with all of them at the end. --quick
+leaves out the sizes above 100 (256 for width).
 """
 
 from __future__ import annotations
