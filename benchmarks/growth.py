@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bulk import prompts
-from benchmarks.made import write_motions
+from benchmarks.swings import write_motions
 from benchmarks.search import make
 from mclip.runtime.engine import Engine
 from mclip.runtime.index import NAME

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.made import make_store
+from benchmarks.swings import make_store
 from benchmarks.vertex_loss import smplx_loss
 from mclip.body.model import load_body
 from mclip.data.dataset import Batch, WindowSampler, gather
