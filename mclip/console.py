@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,16 +19,18 @@ from mclip.errors import UsageError
 
 # Reasons and paths shown of each kind; --json has them all.
 _SHOWN_REASONS, _SHOWN_PATHS = 10, 3
+# Bytes of results kept in memory until they are printed.
+_IN_MEMORY = 1_000_000
 # A log file wants a line now and then, not a bar.
 PLAIN_INTERVAL_S = 10.0
 
 
-def out(text: str) -> None:
-    """Print one line of the result to stdout. Raises UsageError when nothing more can be written to it."""
+def out(text: str, end: str = "\n") -> None:
+    """Print a line of the result, or a part of one, to stdout. Raises UsageError when it takes nothing more."""
     if sys.stdout is None:  # closed before we began
         return
     try:
-        sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+        sys.stdout.write(_encodable(text, sys.stdout) + end)
         # Now, while what goes wrong can still be told.
         sys.stdout.flush()
     except BrokenPipeError:
@@ -49,13 +52,46 @@ def err(text: str) -> None:
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print the result: one JSON object with `as_json`, else `text`."""
-    if not as_json:
-        out(text)
-        return
-    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    out(_json(result) if as_json else text)
+
+
+def _json(value: Any) -> str:
+    """JSON that stdout can show."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     readable = line.encode(encoding, "replace").decode(encoding) == line
-    out(line if readable else json.dumps(result, allow_nan=False))
+    return line if readable else json.dumps(value, allow_nan=False)
+
+
+class Results:
+    """Any number of results that are printed together, in a temporary file until then."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", errors="surrogatepass")
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, result: dict[str, Any], text: str) -> None:
+        """One more: an object with `as_json`, else its text."""
+        self._file.write((_json(result) if self._as_json else text) + "\n")
+
+    def emit(self, name: str, rest: dict[str, Any]) -> None:
+        """Print them: one JSON object that has them as list `name`, then `rest`; or their texts."""
+        self._file.seek(0)
+        lines = (line.removesuffix("\n") for line in self._file)
+        if not self._as_json:
+            for line in lines:
+                out(line)
+            return
+        out(f'{{"{name}": [', end="")
+        for number, line in enumerate(lines):
+            out(f", {line}" if number else line, end="")
+        out(f"], {_json(rest)[1:]}")
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -7,11 +7,14 @@ import errno
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from mclip.errors import UsageError
 
+# The mask of new files' permissions is the process's, and can only be read by setting it.
+_ONE_AT_A_TIME = threading.Lock()
 # What a file system says when it is full, or when the user's share of it is.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -33,8 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 with temporary.open("rb") as written:
                     os.fsync(written.fileno())
                 # mkstemp makes files private; what we hand to the user gets the permissions any new file would.
-                umask = os.umask(0)
-                os.umask(umask)
+                with _ONE_AT_A_TIME:
+                    umask = os.umask(0)
+                    os.umask(umask)
                 temporary.chmod(0o666 & ~umask)
                 os.replace(temporary, path)
             except BaseException:

@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,25 @@ def load_npz(path: Path) -> Motion:
         )
     except MotionError as error:
         raise MotionError(f"{path}: {error.message}", error.hint) from None
+
+
+class Summary(NamedTuple):
+    """What an .npz of ours says of itself."""
+
+    frames: int
+    fps: float
+    origin: dict[str, Any]
+
+
+def summarize(path: Path) -> Summary | None:
+    """A summary of an .npz of ours without reading its motion, None for any other file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("mclip", "mocap_framerate", "trans")}
+        return Summary(len(arrays["trans"]), float(arrays["mocap_framerate"]), _origin(arrays))
+    except Exception:
+        # As in `_read_arrays`: a dozen kinds.
+        return None
 
 
 def is_shape_file(path: Path | str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from mclip.errors import UsageError
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
-from mclip.runtime.prompts import Job, check_outputs, plan, read_prompts, slugify
+from mclip.runtime.prompts import Job, PromptFile, check_outputs, plan, slugify
 from mclip.runtime.tasks import Prompt
 from tests.commands import Run, runner
 
@@ -210,16 +210,68 @@ def test_a_spoiled_pack_is_exit_code_6(mclip: Run, pack_copy: Path) -> None:
         ('{"text": "a", "out": 3}', "below the output folder"),
     ],
 )
-def test_a_broken_line_is_named_by_number(line: str, said: str) -> None:
+def test_a_broken_line_is_left_out_and_told_by_number(line: str, said: str) -> None:
+    prompts = PromptFile(f"fine\n{line}\n".encode(), "prompts.txt")
+    assert [job.prompt.text for job in prompts] == ["fine"] and len(prompts) == 1
+    assert list(prompts.bad) == [2] and said in prompts.bad[2]
     with pytest.raises(UsageError, match=said) as raised:
-        read_prompts(f"fine\n{line}\n".encode(), "prompts.txt")
+        PromptFile(f"\n{line}\n".encode(), "prompts.txt")
     assert raised.value.message.startswith("prompts.txt:2: ")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\x00"])
 def test_a_file_without_prompts_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError):
-        read_prompts(content, "prompts.txt")
+        PromptFile(content, "prompts.txt")
+
+
+def test_good_lines_are_made_and_bad_ones_told(mclip: Run) -> None:
+    lines = [b"nods", b'{"text": 1}', b"bends", b"nods " * 5000, b"\xff", b'{"text": "nods", "seconds": 9}']
+    lines += [b'{"text": "a", "out": "x.npz"}', b'{"text": "b", "out": "X.npz"}', b'{"text": "b", "out": "x.fbx"}']
+    Path("prompts.txt").write_bytes(b"\n".join(lines))
+    done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json")
+    assert done.code == 0
+    result = json.loads(done.out)
+    assert [Path(item["path"]).name for item in result["motions"]] == ["nods.npz", "bends.npz", "x.npz"]
+    assert sorted(path.name for path in Path("made").iterdir()) == ["bends.npz", "nods.npz", "x.npz"]
+    assert [item["line"] for item in result["skipped"]] == [2, 4, 5, 6, 8, 9]
+    assert "prompts.txt:8" in done.err and "line above" in done.err
+    assert mclip("generate", "--file", "prompts.txt", "-o", "made", "--strict").code == 4
+
+
+def test_an_interrupted_file_of_prompts_is_gone_on_with(mclip: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{word} {hand}" for word in ("nods", "bends", "waves") for hand in ("left", "right", "slowly")]
+    Path("prompts.txt").write_text("\n".join(texts))
+    assert mclip("generate", "--file", "prompts.txt", "-o", "whole").code == 0
+    whole = {path.name: path.read_bytes() for path in Path("whole").iterdir()}
+    # What a kill leaves: some files, and one that is another prompt's.
+    made = Path("made")
+    made.mkdir()
+    for name in sorted(whole)[:4]:
+        (made / name).write_bytes(whole[name])
+    (made / "nods-left.npz").write_bytes(whole["bends-left.npz"])
+    stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
+    done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json")
+    assert done.code == 0 and "3 were there already" in done.err
+    result = json.loads(done.out)
+    assert [item["text"] for item in result["motions"]] == texts
+    assert result["reused"] == 3
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == whole
+    same = {name for name, stamp in stamps.items() if (made / name).stat().st_mtime_ns == stamp}
+    assert same == set(stamps) - {"nods-left.npz"}
+    # Of another length, or asked for anew, all are made.
+    for more in (["--seconds", "0.5"], ["--seconds", "0.5", "--force"]):
+        done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json", *more)
+        assert json.loads(done.out)["reused"] == 0
+    assert {item["frames"] for item in json.loads(done.out)["motions"]} == {15}
+
+
+def test_results_are_printed_whole_or_not_at_all(mclip: Run) -> None:
+    Path("prompts.txt").write_text("nods\nbends\n")
+    Path("made").mkdir()
+    (Path("made") / "bends.npz").mkdir()
+    done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json")
+    assert (done.code, done.out) == (2, "")
 
 
 def test_files_are_named_after_prompts_and_never_twice_the_same(tmp_path: Path) -> None:
@@ -233,12 +285,12 @@ def test_files_are_named_after_prompts_and_never_twice_the_same(tmp_path: Path) 
 def test_a_name_asked_for_is_not_given_to_another(tmp_path: Path) -> None:
     jobs = [Job(Prompt("couch")), Job(Prompt("sit"), Path("couch.npz"))]
     assert [path.name for _, path in plan(jobs, tmp_path, folder=True)] == ["couch-2.npz", "couch.npz"]
-    with pytest.raises(UsageError, match="two prompts"):
-        plan([Job(Prompt("a"), Path("x.npz")), Job(Prompt("b"), Path("X.npz"))], tmp_path, folder=True)
+    lines = b'{"text": "a", "out": "x.npz"}\n{"text": "b", "out": "X.npz"}\n'
+    assert list(PromptFile(lines, "prompts.jsonl").bad) == [2]
 
 
 def test_a_folder_as_output_holds_the_one_motion(tmp_path: Path) -> None:
-    assert plan([Job(Prompt("couch"))], tmp_path, folder=False)[0][1] == tmp_path / "couch.npz"
+    assert next(plan([Job(Prompt("couch"))], tmp_path, folder=False))[1] == tmp_path / "couch.npz"
     (tmp_path / "couch.npz").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         check_outputs([tmp_path / "couch.npz"], force=True)

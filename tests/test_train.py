@@ -38,9 +38,8 @@ def swinging(joint: int, speed: float, seed: int, frames: int = 70) -> Motion:
     return Motion(pose=pose, transl=transl, fps=30)
 
 
-@pytest.fixture(scope="module")
-def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("motions")
+def write_store(folder: Path) -> Path:
+    """A store of sixteen swinging motions with random embeddings."""
     rows = [["path", "caption", "label"]]
     for label, (joint, speed) in ACTIONS.items():
         for take in range(4):
@@ -56,6 +55,11 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0).normal(size=(len(store.texts), 24)).astype(np.float32)
     write_embeddings(out, "minilm-l6", random / np.linalg.norm(random, axis=-1, keepdims=True))
     return out
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("motions"))
 
 
 @pytest.fixture(scope="module")

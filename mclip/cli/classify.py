@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mclip.cli.options import Dask
+
 if TYPE_CHECKING:
     from mclip.runtime.classify import Clip
 
@@ -23,6 +25,7 @@ def classify(
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Say when in each motion it shows what.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
+    dask: Dask = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
@@ -51,7 +54,7 @@ def classify(
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
     classifier = Classifier(Engine.open(pack, device), read_labels(labels), threshold or 0.0)
-    clips, skipped = classify_files(classifier, paths, workers)
+    clips, skipped = classify_files(classifier, paths, workers, dask)
     for line in skipped_lines(skipped):
         err(line)
     if as_csv:

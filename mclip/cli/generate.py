@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from mclip.runtime.prompts import Job
-    from mclip.runtime.tasks import Generated
+    from mclip.runtime.bulk import Made
+    from mclip.runtime.engine import Engine
+    from mclip.runtime.prompts import Job, PromptFile
 
 
 def generate(
@@ -34,7 +36,10 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Chooses the variations after the first. [default: 0]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace files mclip generate did not make.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 4 if a line of --file was left out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make all anew, and replace files mclip generate did not make.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make motions from text, or from pictures.
@@ -43,69 +48,77 @@ def generate(
     blends of two. The same seed makes the same files. --json names the training motion and has a confidence: the
     cosine of the prompt and the nearest caption, 1 for the same words. Where it is low, nothing like it was trained on.
 
+    Lines of --file that cannot be used are left out and told. Files they made already are left as they are.
+
     Example: mclip generate "couch" -o sit.npz
 
     Example: mclip generate "an old person walks" "kick" -o motions --variations 4 --seed 7
     """
-    from mclip.console import emit, err, progress
+    from mclip.console import Results, err, progress, skipped_lines
     from mclip.errors import UsageError
     from mclip.formats import save
-    from mclip.runtime import prompts, tasks
+    from mclip.runtime import bulk, prompts
     from mclip.runtime.engine import Engine
 
     if seed is not None and (variations == 1 or seed < 0):
         raise UsageError(
             "--seed is negative" if seed < 0 else "--seed has no effect on the first motion", "--variations 4 --seed 1"
         )
-    jobs = _jobs(text or [], image or [], file, seconds)
-    # Several motions of one prompt make numbered files, or fill a folder where the name is one.
-    folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)
-    planned = prompts.plan(jobs, out, folder=folder)
-    paths = [file for _, path in planned for file in prompts.number(path, max(1, variations))]
-    prompts.check_outputs(paths, force=force)
-    engine = Engine.open(pack, device)
-    made = tasks.generate(
-        engine,
-        [prompt for prompt, _ in planned],
-        fps=fps,
-        truncate=truncate,
-        variations=variations,
-        seed=seed or 0,
-    )
-    results = []
-    with progress("generate", len(paths)) as bar:
-        for number, (path, item) in enumerate(zip(paths, made, strict=True)):
-            save(path, item.motion)
-            prior = engine.manifest.prior
-            # Once for each prompt: the first variation is the best match. Pictures are never as near as texts are.
-            told = item.prompt.picture is not None or number % variations
-            if item.match and prior and not told and item.match.score < prior.confident:
-                err(prompts.low_confidence(item.prompt.text, item.match.caption, item.match.score))
-            results.append(_summary(path, item))
-            bar.advance()
-    emit(
-        {"motions": results, "pack": {"name": engine.manifest.name, "sha256": engine.pack.digest}},
-        as_json=as_json,
-        text="\n".join(f"{item['path']}: {item['frames']} frames at {item['fps']:g} fps" for item in results),
-    )
-
-
-def _jobs(texts: list[str], pictures: list[Path], file: str | None, seconds: float | None) -> list[Job]:
-    import sys
-    from dataclasses import replace
-
-    from mclip.errors import UsageError
-    from mclip.runtime.prompts import MAX_PROMPT_BYTES, Job, read_prompts
-    from mclip.runtime.tasks import Prompt
-
-    given = bool(texts or pictures)
+    given = bool(text or image)
     if given == (file is not None):
         raise UsageError(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
+    engine = Engine.open(pack, device)
+    jobs = _jobs(engine, text or [], image or [], file, seconds, truncate=truncate)
+    # Several motions of one prompt make numbered files, or fill a folder where the name is one.
+    folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)
+    planned = partial(prompts.plan, jobs, out, folder=folder)
+    prompts.check_outputs(
+        (file for _, path in planned() for file in prompts.number(path, max(1, variations))), force=force
+    )
+    settings = bulk.Settings(fps=fps, truncate=truncate, variations=variations, seed=seed or 0, anew=force or given)
+    bad = jobs.bad if isinstance(jobs, prompts.PromptFile) else {}
+    with Results(as_json=as_json) as results:
+        reused = 0
+        with progress("generate", len(jobs) * max(1, variations)) as bar:
+            for made in bulk.make(engine, planned(), settings, save):
+                _warn(engine, made)
+                results.add(_summary(made), f"{made.path}: {made.frames} frames at {made.fps:g} fps")
+                reused += made.reused
+                bar.advance()
+        for line in skipped_lines([(f"{file}:{number}", reason) for number, reason in bad.items()]):
+            err(line)
+        if reused:
+            err(f"{reused} were there already; --force makes them anew")
+        rest: dict[str, Any] = {"pack": {"name": engine.manifest.name, "sha256": engine.pack.digest}}
+        if file is not None:
+            rest |= {"reused": reused, "skipped": [{"line": n, "reason": reason} for n, reason in bad.items()]}
+        results.emit("motions", rest)
+    if strict and bad:
+        raise typer.Exit(4)
+
+
+def _jobs(
+    engine: Engine,
+    texts: list[str],
+    pictures: list[Path],
+    file: str | None,
+    seconds: float | None,
+    *,
+    truncate: bool,
+) -> list[Job] | PromptFile:
+    import sys
+
+    from mclip.errors import UsageError
+    from mclip.runtime import tasks
+    from mclip.runtime.prompts import MAX_PROMPT_BYTES, Job, PromptFile
+
     if file is None:
-        asked = [*(Prompt(text, seconds) for text in texts), *(Prompt("", seconds, path) for path in pictures)]
-        return [Job(prompt) for prompt in asked]
+        return [
+            *(Job(tasks.Prompt(text, seconds)) for text in texts),
+            *(Job(tasks.Prompt("", seconds, path)) for path in pictures),
+        ]
     if file == "-":
         content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     else:
@@ -114,27 +127,32 @@ def _jobs(texts: list[str], pictures: list[Path], file: str | None, seconds: flo
                 content = opened.read(MAX_PROMPT_BYTES + 1)
         except OSError as error:
             raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
-    jobs = read_prompts(content, "stdin" if file == "-" else file)
-    return [
-        job if job.prompt.seconds is not None else replace(job, prompt=replace(job.prompt, seconds=seconds))
-        for job in jobs
-    ]
+    check = partial(tasks.check, engine, truncate=truncate)
+    return PromptFile(content, "stdin" if file == "-" else file, seconds, check)
 
 
-def _summary(path: Path, item: Generated) -> dict[str, Any]:
+def _warn(engine: Engine, made: Made) -> None:
+    """Say that a prompt is unlike all captions: once, with its first variation, which is the best match."""
+    from mclip.console import err
+    from mclip.runtime.prompts import low_confidence
+
+    prior, score = engine.manifest.prior, made.origin.get("confidence")
+    # Pictures are never as near as texts are.
+    told = made.prompt.picture is not None or made.variation > 0 or made.reused
+    if prior and score is not None and not told and score < prior.confident:
+        err(low_confidence(made.prompt.text, made.origin["nearest"], score))
+
+
+def _summary(made: Made) -> dict[str, Any]:
     summary: dict[str, Any] = {
-        "path": str(path),
-        "text": item.prompt.text,
-        "frames": len(item.motion),
-        "fps": item.motion.fps,
+        "path": str(made.path),
+        "text": made.prompt.text,
+        "frames": made.frames,
+        "fps": made.fps,
     }
-    if item.prompt.picture:
-        summary["image"] = str(item.prompt.picture)
-    if item.match:
-        summary |= {
-            "confidence": round(item.match.score, 4),
-            "nearest": item.match.caption,
-            "label": item.match.label,
-            "motion": item.match.name,
-        }
+    if made.prompt.picture:
+        summary["image"] = str(made.prompt.picture)
+    if "confidence" in made.origin:
+        names = {"confidence": "confidence", "nearest": "nearest", "label": "label", "motion": "source"}
+        summary |= {name: made.origin[key] for name, key in names.items()}
     return summary

@@ -14,3 +14,7 @@ ClipWeights = Annotated[
 Unverified = Annotated[
     bool, typer.Option("--unverified", help="Take other weights of CLIP's shape than the published ones.")
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Dask cluster that reads the files, such as tcp://host:8786."),
+]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mclip.cli.options import Dask
+
 if TYPE_CHECKING:
     from mclip.data.coverage import Coverage
     from mclip.data.preprocess import Report
@@ -31,6 +33,7 @@ def preprocess(
     fps: Annotated[float, typer.Option(help="Frames per second of the store.")] = 30.0,
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. [default: one per processor]")] = None,
+    dask: Dask = None,
     val: Annotated[float, typer.Option(help="Part of the recordings kept for validation.")] = 0.05,
     test: Annotated[float, typer.Option(help="Part of the recordings kept for testing.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Chooses which recordings those are.")] = 0,
@@ -49,6 +52,8 @@ def preprocess(
     Can be interrupted and started again: what was finished is kept.
 
     Example: mclip preprocess amass/ --babel babel_v1.0_release/ -o motions.h5
+
+    Example: mclip preprocess amass/ --dask tcp://scheduler:8786
     """
     from mclip.cli import need
     from mclip.console import emit, err, skipped_lines
@@ -67,6 +72,7 @@ def preprocess(
         split=split,
         rig=rig,
         workers=workers,
+        dask=dask,
         val=val,
         test=test,
         seed=seed,

@@ -26,6 +26,7 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, max=MAX_THREADS, help="Processor threads. [default: one per core]")
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     clip_weights: ClipWeights = None,
     unverified: Unverified = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -35,6 +36,8 @@ def train(
     Can be interrupted and started again: it goes on from the last checkpoint.
 
     Example: mclip train recipes/mini/recipe.toml
+
+    Example: torchrun --nproc-per-node 4 -m mclip train recipes/paper.toml -o runs/paper
     """
     from dataclasses import replace
 
@@ -50,10 +53,14 @@ def train(
 
         from mclip.nn.teachers import Weights
         from mclip.train.loop import train as run_training
+        from mclip.train.world import is_leader
     if threads is not None:
         torch.set_num_threads(threads)
     weights = Weights(clip_weights, unverified)
-    report = run_training(settings, out or Path("runs") / settings.name, stop_at=steps, weights=weights)
+    run = out or Path("runs") / settings.name
+    report = run_training(settings, run, stop_at=steps, device=device, weights=weights)
+    if not is_leader():
+        return
     console.emit(
         {"run": str(report.run), "steps": report.steps, "seconds": report.seconds, "metrics": report.metrics},
         as_json=as_json,

@@ -7,7 +7,7 @@ have, and there is no loader state to save. Gathering is vectorised over the bat
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.errors import DataError
-from mclip.geometry import rot6d_to_matrix
 from mclip.recipe import DataConfig
 from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import Representation, representation
@@ -63,6 +62,10 @@ class Batch:
     other: NDArray[np.float32]
     other_mask: NDArray[np.bool_]
     has_other: NDArray[np.bool_]
+
+    def share(self, part: int, parts: int) -> Batch:
+        """Every `parts`-th row from row `part` on, so that all shares have rows with exemplars."""
+        return Batch(**{field.name: getattr(self, field.name)[part::parts] for field in fields(self)})
 
 
 def check_sources(store: MotionStore, exclude: tuple[str, ...]) -> None:
@@ -130,7 +133,7 @@ def gather(
         # Neighbouring frames are a few degrees apart: a straight line in 6D, made orthonormal again, is an arc then
         # (and still within 0.3 degrees of one for frames 35 degrees apart).
         rotations = _lerp(store.rotations[low], store.rotations[high], fraction[..., None])
-        rotations = rot6d_to_matrix(rotations)[..., :2, :].reshape(rotations.shape)
+        _make_orthonormal(rotations)
         transl = _lerp(store.transl[low], store.transl[high], fraction)
     features = kind.encode(rotations, transl)
     features[~mask] = 0.0
@@ -139,6 +142,14 @@ def gather(
 
 def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
     return low + fraction * (high - low)
+
+
+def _make_orthonormal(rot6d: NDArray[np.float32]) -> None:
+    """Gram-Schmidt on 6D rotations (..., 6) in place: what `rot6d_to_matrix` does, in a third of the time."""
+    first, second = rot6d[..., :3], rot6d[..., 3:]
+    first /= np.sqrt(np.einsum("...i,...i", first, first))[..., None]
+    second -= np.einsum("...i,...i", first, second)[..., None] * first
+    second /= np.sqrt(np.einsum("...i,...i", second, second))[..., None]
 
 
 class Pictures:

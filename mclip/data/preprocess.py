@@ -76,6 +76,7 @@ def preprocess(
     split: str | None = None,
     rig: Path | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     val: float = 0.05,
     test: float = 0.1,
     seed: int = 0,
@@ -87,7 +88,8 @@ def preprocess(
     fps: the store's frame rate; labels: a label file (mclip.data.labels); babel, humanml3d: folders with those labels
     for AMASS (mclip.data.babel, mclip.data.humanml3d); all that are given are used, and without any of them captions
     come from file names; split: "babel", "amass" or "seed", by default the first that applies; rig: a joint table for
-    skeletons that are not known; workers: processes, by default one per processor; val and test: the parts of the
+    skeletons that are not known; workers: processes, by default one per processor; dask: the address of a Dask cluster
+    that does the work instead (mclip.formats.cluster); val and test: the parts of the
     recordings of each kind that are kept for validation and testing, chosen by seed, where no official split is used;
     drawing: how frames are drawn, None for no pictures; force: replace an output made with other options.
     The result depends on the files and options alone. An interrupted run is taken up again by the next with the same
@@ -96,6 +98,8 @@ def preprocess(
     to put into the store, AssetError when the body or the renderer is missing.
     """
     _check_options(output, fps, val, test, workers)
+    if dask is not None and workers is not None:
+        raise UsageError("--workers are processes of this machine, --dask has workers of its own", "give one of them")
     if rig:
         load_rig_table(rig)
     if drawing:
@@ -136,7 +140,9 @@ def preprocess(
             Job(root=root, path=path, journal=journal.folder, fps=fps, rig=rig, drawing=drawing, key=key)
             for path in paths
         ]
-        entries = sorted([*run_jobs(jobs, workers or _processors()), *unopened], key=lambda entry: entry.path)
+        if dask is not None:
+            jobs = [job.absolute() for job in jobs]
+        entries = sorted([*run_jobs(jobs, workers or _processors(), dask), *unopened], key=lambda entry: entry.path)
         if not any(entry.takes for entry in entries):
             journal.remove()
             first = entries[0]

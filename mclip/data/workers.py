@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mclip.console import progress
@@ -13,7 +13,7 @@ from mclip.data.sources import read_takes
 from mclip.errors import DataError, MclipError
 from mclip.files import sha256
 from mclip.formats.folder import reason_of
-from mclip.formats.pool import run_pool
+from mclip.formats.pool import run_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,19 @@ class Job:
     rig: Path | None
     drawing: Drawing | None
     key: str
+
+    def absolute(self) -> Job:
+        """The same for a worker with another working directory."""
+        drawing = self.drawing
+        if drawing is not None and drawing.body is not None:
+            drawing = replace(drawing, body=drawing.body.absolute())
+        return replace(
+            self,
+            root=self.root.absolute(),
+            journal=self.journal.absolute(),
+            rig=self.rig.absolute() if self.rig else None,
+            drawing=drawing,
+        )
 
 
 def work(job: Job) -> Entry:
@@ -54,11 +67,14 @@ def work(job: Job) -> Entry:
     return write_entry(file, job.path, content, takes=takes, reason=reason)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> list[Entry]:
-    """All entries, in any order. A worker that dies costs the file it was reading."""
+def run_jobs(jobs: Sequence[Job], workers: int, dask: str | None = None) -> list[Entry]:
+    """All entries, in any order. A worker that dies costs the file it was reading, if anything.
+
+    dask: the address of the cluster that does the work, instead of processes of this machine.
+    """
     entries: list[Entry] = []
     with progress("preprocess", len(jobs)) as bar:
-        for job, entry in run_pool(work, jobs, workers):
+        for job, entry in run_all(work, jobs, workers, dask):
             entries.append(entry or Entry(path=job.path, sha256="", reason="reading it ended the worker process"))
             bar.advance(note=job.path.rpartition("/")[2])
     return entries

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from mclip.errors import DataError, MclipError, MotionError
 from mclip.files import sha256
 from mclip.formats import SUFFIXES, check_readable, load_all
-from mclip.formats.pool import run_pool
+from mclip.formats.pool import run_all
 from mclip.motion import Motion, is_shape_file
 
 # A process takes half a second to start: fewer bytes than this are read sooner without. A processor reads about 5 MB of
 # BVH in a second.
 _BYTES_PER_WORKER = 8_000_000
+_ENDED = "reading it ended the worker process"
 
 
 def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
@@ -150,19 +151,27 @@ def read_file(path: Path, fps: float) -> File:
         return File(path=path, sha256=digest, reason=reason_of(error, path))
 
 
-def read_files(paths: Sequence[Path], fps: float, workers: int | None = None) -> Iterator[File]:
-    """`read_file` of many, in any order, in as many processes as are worth it.
+def read_files(
+    paths: Sequence[Path], fps: float, workers: int | None = None, dask: str | None = None
+) -> Iterator[File]:
+    """`read_file` of many, in any order, in as many processes as are worth it, or on the Dask cluster at an address.
 
     A file that ends the process that reads it, for want of memory say, is one that cannot be read.
     """
     read = partial(read_file, fps=fps)
+    if dask is not None:
+        # The workers' own working directories are other ones.
+        absolute = {path.absolute(): path for path in paths}
+        for path, file in run_all(read, list(absolute), 0, dask):
+            yield replace(file, path=absolute[path]) if file else File(path=absolute[path], reason=_ENDED)
+        return
     if workers is None:
         workers = min(os.cpu_count() or 1, sum(map(_size, paths)) // _BYTES_PER_WORKER)
     if workers < 2:
         yield from map(read, paths)
         return
-    for path, file in run_pool(read, paths, workers):
-        yield file or File(path=path, reason="reading it ended the worker process")
+    for path, file in run_all(read, paths, workers):
+        yield file or File(path=path, reason=_ENDED)
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Work on many files at once, in processes of their own."""
+"""Work on many files at once: in processes of their own here, or on a cluster (mclip.formats.cluster)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+def run_all(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, dask: str | None = None
+) -> Iterator[tuple[Job, Result | None]]:
+    """`run_pool` with processes of this machine, or `run_cluster` with the Dask cluster at an address."""
+    if dask is None:
+        return run_pool(work, jobs, workers)
+    from mclip.formats.cluster import run_cluster
+
+    return run_cluster(work, jobs, dask)
 
 
 def run_pool(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result | None]]:

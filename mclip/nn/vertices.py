@@ -26,9 +26,11 @@ from mclip.nn.rotations import forward_kinematics, rot6d_to_matrix
 class VertexLoss:
     """The loss for one body, in one form (module docstring)."""
 
-    def __init__(self, body: Body, form: str = "all", sample: int = 512) -> None:
+    def __init__(
+        self, body: Body, form: str = "all", sample: int = 512, device: torch.device | str | None = None
+    ) -> None:
         betas = np.zeros(BETAS, np.float32)
-        self._rest_joints = torch.from_numpy(body.rest_joints(betas))
+        self._rest_joints = torch.from_numpy(body.rest_joints(betas)).to(device)
         # Double precision here costs nothing, and the Gram matrix squares the condition of Phi.
         rest = np.pad(body.rest_vertices(betas).astype(np.float64), ((0, 0), (0, 1)), constant_values=1.0)  # (V, 4)
         phi = (body.weights[:, :, None] * rest[:, None]).reshape(len(rest), -1)  # (V, 96)
@@ -39,14 +41,16 @@ class VertexLoss:
             # The mean over L's columns, as over vertices elsewhere, has to be their sum.
             phi = (vectors * np.sqrt(np.maximum(values, 0.0) * len(values))).T
         elif body.posedirs is not None:
-            self._weights = torch.tensor(body.weights)  # (V, 24)
-            self._directions = torch.tensor(body.posedirs)  # (V, 3, 207)
-        self._phi = torch.from_numpy(phi.astype(np.float32))
+            self._weights = torch.tensor(body.weights, device=device)  # (V, 24)
+            self._directions = torch.tensor(body.posedirs, device=device)  # (V, 3, 207)
+        self._phi = torch.from_numpy(phi.astype(np.float32)).to(device)
 
     def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error, square metres, of features (B, T, 25, 6) over the frames where mask (B, T) is true."""
         prediction, target = rot6d_to_matrix(prediction[mask][:, :24]), rot6d_to_matrix(target[mask][:, :24])
-        chosen = torch.randperm(len(self._phi))[: self._sample] if self._sample else slice(None)
+        chosen = (
+            torch.randperm(len(self._phi), device=self._phi.device)[: self._sample] if self._sample else slice(None)
+        )
         turn, transform = self._transforms(prediction)
         with torch.no_grad():
             target_turn, target_transform = self._transforms(target)
@@ -66,7 +70,7 @@ class VertexLoss:
     def _corrections(self, rotations: Tensor, turn: Tensor, chosen: Tensor | slice) -> Tensor:
         """What pose correctives move the vertices by (F, 3, V); world rotations turn (F, 24, 3, 3)."""
         assert self._weights is not None and self._directions is not None
-        pose = (rotations[:, 1:] - torch.eye(3)).flatten(1)  # (F, 207)
+        pose = (rotations[:, 1:] - torch.eye(3, device=turn.device)).flatten(1)  # (F, 207)
         moved = torch.einsum("fp,vcp->fcv", pose, self._directions[chosen])
         blended = torch.einsum("fjab,vj->fabv", turn, self._weights[chosen])
         return (blended * moved[:, None]).sum(2)

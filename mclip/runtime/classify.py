@@ -115,7 +115,7 @@ class Clip:
 
 
 def classify_files(
-    classifier: Classifier, paths: Sequence[Path], workers: int | None = None
+    classifier: Classifier, paths: Sequence[Path], workers: int | None = None, dask: str | None = None
 ) -> tuple[list[Clip], list[tuple[str, str]]]:
     """An answer for each motion in files and folders, in their order, and (path, reason) of what was skipped.
 
@@ -124,7 +124,7 @@ def classify_files(
     files, skipped = gather(paths)
     clips: dict[Path, list[Clip]] = {}
     with progress("classify", len(files)) as bar:
-        for file in read_files(files, classifier.manifest.fps, workers):
+        for file in read_files(files, classifier.manifest.fps, workers, dask):
             clips[file.path] = []
             if file.reason:
                 skipped.append((str(file.path), file.reason))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mclip.errors import MclipError, UsageError
+from mclip.errors import UsageError
 from mclip.formats import check_writable
-from mclip.motion import load_npz
+from mclip.motion import summarize
 from mclip.runtime.engine import shorten
 from mclip.runtime.tasks import Prompt
 
@@ -28,49 +30,93 @@ class Job:
     path: Path | None = None
 
 
-def read_prompts(content: bytes, name: str) -> list[Job]:
-    """Prompts from a file: one a line, or JSONL objects with "text" and, if wanted, "seconds" and "out".
+class PromptFile:
+    """The prompts of a file: one a line, or JSONL objects with "text" and, if wanted, "seconds" and "out".
 
-    name: of the file, for messages. `out` is a path below the output folder. Raises UsageError with the line's number.
+    Lines are parsed anew each time they are gone through: a hundred thousand need no more memory than the file.
+    bad: what is wrong with the lines that are left out, by their numbers; empty lines are left out too
     """
-    if len(content) > MAX_PROMPT_BYTES:
-        raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    jobs = [_read_line(line, f"{name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not jobs:
-        raise UsageError(f"{name}: holds no prompts", "write one prompt a line")
-    return jobs
+
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        seconds: float | None = None,
+        check: Callable[[Prompt], None] = lambda _: None,
+    ) -> None:
+        """name: of the file, for messages; seconds: of prompts that do not say.
+
+        check: raises UsageError for a prompt that cannot be used.
+        Raises UsageError for a file that is too large, or has no line that can be used.
+        """
+        if len(content) > MAX_PROMPT_BYTES:
+            raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
+        self._content, self._seconds = content.removeprefix(codecs.BOM_UTF8), seconds
+        self.bad: dict[int, str] = {}
+        self._length, asked = 0, set[str]()
+        first: tuple[int, UsageError] | None = None
+        for number, line in self._numbered():
+            try:
+                job = self._job(line)
+                check(job.prompt)
+                if job.path is not None:
+                    check_writable(job.path)
+                    # Some file systems do not tell upper from lower case.
+                    if str(job.path).casefold() in asked:
+                        raise UsageError(f'{job.path} is the "out" of a line above too')
+                    asked.add(str(job.path).casefold())
+                self._length += 1
+            except UsageError as error:
+                first = first or (number, error)
+                self.bad[number] = error.message
+        if first is not None and not self._length:
+            line_number, cause = first
+            more = f" (and {len(self.bad) - 1} more)" if len(self.bad) > 1 else ""
+            raise UsageError(f"{name}:{line_number}: {cause.message}{more}", cause.hint)
+        if not self._length:
+            raise UsageError(f"{name}: holds no prompts", "write one prompt a line")
+
+    def __len__(self) -> int:
+        """The number of prompts."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Job]:
+        """The prompts that can be used, in the file's order; `out` is a path below the output folder."""
+        return (self._job(line) for number, line in self._numbered() if number not in self.bad)
+
+    def _numbered(self) -> Iterator[tuple[int, bytes]]:
+        return ((number, line) for number, line in enumerate(io.BytesIO(self._content), 1) if line.strip())
+
+    def _job(self, line: bytes) -> Job:
+        try:
+            job = _read_line(line.decode())
+        except UnicodeDecodeError as error:
+            raise UsageError(f"is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        if job.prompt.seconds is not None:
+            return job
+        return replace(job, prompt=replace(job.prompt, seconds=self._seconds))
 
 
-def plan(jobs: Sequence[Job], out: Path | None, *, folder: bool) -> list[tuple[Prompt, Path]]:
+def plan(jobs: Sequence[Job] | PromptFile, out: Path | None, *, folder: bool) -> Iterator[tuple[Prompt, Path]]:
     """The file of every job.
 
     folder: whether `out` is a folder (the working directory if None), in which files are named after their prompts;
     else it is the one job's file, or a folder if one of that name exists.
-    Raises UsageError when two jobs would write the same file.
+    Raises UsageError where the folder cannot be one.
     """
     if not folder and len(jobs) == 1 and out is not None and not out.is_dir():
-        return [(jobs[0].prompt, out)]
+        yield next(iter(jobs)).prompt, out
+        return
     if folder and out is not None and (out.is_file() or (out.suffix and not out.is_dir())):
         free = out.with_suffix("")
         raise UsageError(f"{out}: several motions need a folder", f"-o {f'{free}-motions' if free.is_file() else free}")
     base = out or Path()
-    taken: set[str] = set()
-    for job in jobs:
-        if job.path is not None:
-            # Some file systems do not tell upper from lower case.
-            if str(job.path).casefold() in taken:
-                raise UsageError(f"{job.path}: two prompts would write it", 'give each its own "out"')
-            taken.add(str(job.path).casefold())
-    planned = []
+    # Some file systems do not tell upper from lower case.
+    taken = {str(job.path).casefold() for job in jobs if job.path is not None}
     for job in jobs:
         picture = job.prompt.picture
         path = job.path or _free_name(picture.stem if picture else job.prompt.text, taken)
-        planned.append((job.prompt, base / path))
-    return planned
+        yield job.prompt, base / path
 
 
 def number(path: Path, variations: int) -> list[Path]:
@@ -80,7 +126,7 @@ def number(path: Path, variations: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{place}{path.suffix}") for place in range(1, variations + 1)]
 
 
-def check_outputs(paths: Sequence[Path], *, force: bool, command: str = "generate") -> None:
+def check_outputs(paths: Iterable[Path], *, force: bool, command: str = "generate") -> None:
     """Raise UsageError for a path of no known format, or, without `force`, a file that `command` did not make."""
     for path in paths:
         check_writable(path)
@@ -91,40 +137,38 @@ def check_outputs(paths: Sequence[Path], *, force: bool, command: str = "generat
 
 
 def _is_made_by(command: str, path: Path) -> bool:
-    try:
-        return path.suffix.lower() == _SUFFIX and load_npz(path).origin.get("command") == command
-    except MclipError:
-        return False
+    summary = summarize(path) if path.suffix.lower() == _SUFFIX else None
+    return summary is not None and summary.origin.get("command") == command
 
 
-def _read_line(line: str, where: str) -> Job:
+def _read_line(line: str) -> Job:
     if not line.lstrip().startswith("{"):
         return Job(Prompt(line.strip()))
     try:
         table = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not readable JSON ({error})") from None
+        raise UsageError(f"not readable JSON ({error})") from None
     if unknown := sorted(set(table) - {"text", "seconds", "out"}):
-        raise UsageError(f"{where}: unknown key {unknown[0]!r}", 'a line has "text", and may have "seconds" and "out"')
+        raise UsageError(f'unknown key {unknown[0]!r}: a line has "text", and may have "seconds" and "out"')
     text, seconds, out = table.get("text"), table.get("seconds"), table.get("out")
     if not isinstance(text, str):
-        raise UsageError(f'{where}: has no "text"', 'write {"text": "a person waves"}')
+        raise UsageError('has no "text", such as {"text": "a person waves"}')
     if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool)):
-        raise UsageError(f"{where}: seconds is {seconds!r}, not a number")
+        raise UsageError(f"seconds is {seconds!r}, not a number")
     try:
         length = None if seconds is None else float(seconds)
     except OverflowError:
-        raise UsageError(f"{where}: seconds is too large") from None
-    return Job(Prompt(text, length), _below(out, where))
+        raise UsageError("seconds is too large") from None
+    return Job(Prompt(text, length), _below(out))
 
 
-def _below(out: Any, where: str) -> Path | None:
+def _below(out: Any) -> Path | None:
     """A relative path that stays below the output folder."""
     if out is None:
         return None
     path = PurePosixPath(out) if isinstance(out, str) and out.isprintable() else None
     if path is None or not path.name or path.is_absolute() or ".." in path.parts or Path(path).is_absolute():
-        raise UsageError(f"{where}: out is {out!r}, not a path below the output folder")
+        raise UsageError(f"out is {out!r}, not a path below the output folder")
     return Path(path)
 
 

@@ -67,18 +67,20 @@ def heading(root: Array) -> Array:
 
 def to_features(rotations: Array, transl: Array) -> NDArray[np.float32]:
     """`encode` of smpl24."""
-    features = np.zeros((*rotations.shape[:-2], ROWS, COLUMNS), np.float32)
+    # Not zeros: fetching cleared pages takes longer than all else here.
+    features = np.empty((*rotations.shape[:-2], ROWS, COLUMNS), np.float32)
     features[..., :24, :] = rotations
-    root = rot6d_to_matrix(rotations[..., 0, :])  # (..., T, 3, 3)
-    angle = heading(root[..., 0, :, :])
+    features[..., 24, 3:] = 0.0
+    angle = heading(rot6d_to_matrix(rotations[..., 0, 0, :]))[..., None, None]  # of the first frame
     cosine, sine = np.cos(angle), np.sin(angle)
-    zero, one = np.zeros_like(angle), np.ones_like(angle)
-    turn = np.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one], axis=-1)
-    turn = turn.reshape(*angle.shape, 1, 3, 3)  # undoes the heading
-    features[..., 0, :] = matrix_to_rot6d(turn @ root)
-    moved = transl.copy()
-    moved[..., :2] -= transl[..., :1, :2]
-    features[..., 24, :3] = (turn @ moved[..., None])[..., 0]
+    # To undo the heading is to mix the first two rows of each matrix, which are its 6D.
+    first, second = rotations[..., 0, :3], rotations[..., 0, 3:]  # (..., T, 3)
+    features[..., 0, :3] = cosine * first + sine * second
+    features[..., 0, 3:] = cosine * second - sine * first
+    x, y = (transl[..., axis : axis + 1] - transl[..., :1, axis : axis + 1] for axis in (0, 1))  # (..., T, 1)
+    features[..., 24, 0:1] = cosine * x + sine * y
+    features[..., 24, 1:2] = cosine * y - sine * x
+    features[..., 24, 2] = transl[..., 2]
     return features
 
 

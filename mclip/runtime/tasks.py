@@ -24,6 +24,8 @@ from mclip.runtime.representation import (
 
 # More of one text than anybody looks at.
 MAX_VARIATIONS = 1000
+# Texts embedded at once: among so many there are enough of one length that few need padding.
+BLOCK = 256
 # The decoder's error in height, metres; who is farther off the ground flies or hangs.
 _GROUNDED = 0.2
 
@@ -81,7 +83,16 @@ def generate(
     tokens = iter(engine.tokenize([prompt.text for prompt in prompts if prompt.picture is None], truncate=truncate))
     inputs = [_pixels(engine, prompt.picture) if prompt.picture else next(tokens) for prompt in prompts]
     drawn = _draw(engine, prompts, frames, inputs, variations, seed)
-    return (item for chunk in iter(lambda: list(islice(drawn, CHUNK)), []) for item in _decode(engine, chunk, fps))
+    return (
+        item for block in iter(lambda: list(islice(drawn, BLOCK)), []) for item in _decode_block(engine, block, fps)
+    )
+
+
+def check(engine: Engine, prompt: Prompt, *, truncate: bool = False) -> None:
+    """Raise what `generate` would raise for this prompt."""
+    frames_of(engine, prompt.seconds)
+    if prompt.picture is None:
+        engine.tokenize([prompt.text], truncate=truncate)
 
 
 def _pixels(engine: Engine, picture: Path) -> NDArray[np.uint8]:
@@ -120,8 +131,8 @@ def _draw(
     variations: int,
     seed: int,
 ) -> Iterator[_Draw]:
-    for start in range(0, len(prompts), CHUNK):
-        chunk = slice(start, start + CHUNK)
+    for start in range(0, len(prompts), BLOCK):
+        chunk = slice(start, start + BLOCK)
         embeddings = _embed(engine, inputs[chunk])
         for prompt, wanted, embedding in zip(prompts[chunk], frames[chunk], embeddings, strict=True):
             if engine.prior is None:
@@ -132,6 +143,16 @@ def _draw(
                 if variations > 1:
                     origin |= {"variation": number, "seed": seed}
                 yield _Draw(prompt, _length(engine, wanted, match), match.latent, match, origin)
+
+
+def _decode_block(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[Generated]:
+    """Their motions, in their order; those of one length are decoded together."""
+    made: dict[int, Generated] = {}
+    order = sorted(range(len(draws)), key=lambda row: draws[row].frames)
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
+        made |= zip(rows, _decode(engine, [draws[row] for row in rows], fps), strict=True)
+    return (made[row] for row in range(len(draws)))
 
 
 def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[Generated]:
@@ -189,6 +210,8 @@ def _origin(engine: Engine, prompt: Prompt, match: Match | None) -> dict[str, ob
         "pack": engine.manifest.name,
         "pack_sha256": engine.pack.digest,
     }
+    if prompt.seconds is not None:
+        origin["seconds"] = prompt.seconds
     if match:
         origin |= {
             "confidence": round(match.score, 4),

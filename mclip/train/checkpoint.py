@@ -106,7 +106,9 @@ def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimize
     except (RuntimeError, SafetensorError) as error:
         raise DataError(f"{checkpoint}: does not fit the recipe's model ({error})", _OTHER) from None
     for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {key: tensors[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {
+            key: tensors[f"{name}:{key}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
+        }
     return int(state["step"]), dict(state["metrics"])
 
 

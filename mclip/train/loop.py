@@ -6,10 +6,14 @@ import csv
 import json
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from mclip import console
 from mclip.data.dataset import Batch, WindowSampler
@@ -23,6 +27,7 @@ from mclip.recipe import OptimConfig, Recipe, recipe_to_dict
 from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
 from mclip.train.embeddings import caption_embeddings, image_embeddings, text_embeddings
 from mclip.train.objective import Objective
+from mclip.train.world import World, join_world
 
 _LOG_EVERY = 50
 
@@ -41,39 +46,61 @@ class Report:
     metrics: dict[str, float]
 
 
-def train(recipe: Recipe, run: Path, *, stop_at: int | None = None, weights: Weights = PUBLISHED) -> Report:
+def train(
+    recipe: Recipe, run: Path, *, stop_at: int | None = None, device: str = "auto", weights: Weights = PUBLISHED
+) -> Report:
     """Train a recipe into a run directory, going on from its newest checkpoint if it has one.
 
+    Started by torchrun it trains together with torchrun's other processes (mclip.train.world).
     stop_at: stop (with a checkpoint) at this step rather than at the recipe's last.
+    device: auto, cpu or cuda.
     weights: of the teacher, asked for embeddings that the store does not hold yet.
-    Raises UsageError when the run directory belongs to another recipe, DivergedError when the loss is lost.
+    Raises UsageError when the run directory belongs to another recipe, RecipeError for a batch that cannot be divided
+    among the processes, DeviceError for a device that cannot be had, DivergedError when the loss is lost.
     """
-    checkpoint = _check_run(run, recipe)
-    store = read_store(Path(recipe.data.store))
-    sampler = _sampler(store, recipe, run, weights)
-    steps = _steps(recipe, sampler)
+    with join_world(device) as world:
+        return _train(recipe, run, stop_at, weights, world)
+
+
+def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, world: World) -> Report:
+    if recipe.optim.batch % world.size:
+        raise RecipeError(
+            f"optim.batch is {recipe.optim.batch}, which cannot be divided among {world.size} processes",
+            "start another number of them, or change optim.batch",
+        )
+    with world.leader_first():
+        checkpoint = _check_run(run, recipe)
+        sampler = _sampler(read_store(Path(recipe.data.store)), recipe, run, weights)
+        steps = _steps(recipe, sampler)
     torch.manual_seed(recipe.seed)
-    model = _initial_model(recipe).train()
+    model = _initial_model(recipe).train().to(world.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.optim.lr, weight_decay=recipe.optim.weight_decay, fused=True
     )
     first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
-    write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
     last = min(steps, stop_at or steps)
-    objective = Objective(recipe.loss)
-    curves = _Curves(run / "curves.csv", first, objective.terms)
+    objective = Objective(recipe.loss, world)
+    losses = world.wrap(_Losses(model, objective))
+    curves = None
+    if world.leads:
+        write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
+        curves = _Curves(run / "curves.csv", first, objective.terms)
+        if recipe.optim.epochs:
+            console.err(f"{recipe.optim.epochs} epochs: {steps} steps")
     started = time.monotonic()
-    with console.progress(f"train {recipe.name}", last, first) as progress:
-        for step in range(first, last):
+    with console.progress(f"train {recipe.name}", last, first) if world.leads else nullcontext() as progress:
+        for step, batch in _batches(sampler, recipe.optim, range(first, last), world):
             # Dropout is a function of seed and step too: a resumed run is the run that would have been.
-            torch.manual_seed((recipe.seed << 32) + step)
-            batch = sampler.batch(step, recipe.optim.batch, recipe.optim.text_batch)
+            torch.manual_seed(((recipe.seed << 32) + step + (world.rank << 48)) % 2**64)
             rate = learning_rate(recipe.optim, step, steps)
-            terms = _step(model, optimizer, objective, batch, rate, recipe.optim.clip)
+            means = world.mean(_step(losses, optimizer, batch, rate, recipe.optim.clip))
+            terms = dict(zip(("total", *objective.terms), means.tolist(), strict=True))
             if not math.isfinite(terms["total"]):
                 raise DivergedError(
                     f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
                 )
+            if curves is None or progress is None:
+                continue
             curves.add(terms)
             if (step + 1) % _LOG_EVERY == 0 or step + 1 == last:
                 metrics = curves.write(step + 1)
@@ -81,6 +108,36 @@ def train(recipe: Recipe, run: Path, *, stop_at: int | None = None, weights: Wei
                 save_checkpoint(run, model, optimizer, step + 1, recipe, metrics)
             progress.advance(note=f"loss {metrics.get('total', math.nan):.4f}")
     return Report(run=run, steps=last, seconds=time.monotonic() - started, metrics=metrics)
+
+
+class _Losses(nn.Module):
+    """Model and objective as one module: what DistributedDataParallel wraps has to be called as a whole."""
+
+    def __init__(self, model: MotionClip, objective: Objective) -> None:
+        super().__init__()
+        self.model, self._objective = model, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and that loss followed by its terms."""
+        total, terms = self._objective(self.model, batch)
+        return total, torch.stack([total, *terms.values()]).detach()
+
+
+def _batches(
+    sampler: WindowSampler | PieceSampler, optim: OptimConfig, steps: range, world: World
+) -> Iterator[tuple[int, Batch]]:
+    """The steps, each with this process's share of its batch, drawn while the step before is computed."""
+
+    def draw(step: int) -> Batch:
+        return sampler.batch(step, optim.batch, optim.text_batch).share(world.rank, world.size)
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(draw, steps.start) if steps else None
+        for step in steps:
+            assert following is not None
+            batch = following.result()
+            following = thread.submit(draw, step + 1) if step + 1 in steps else None
+            yield step, batch
 
 
 def _initial_model(recipe: Recipe) -> MotionClip:
@@ -119,7 +176,6 @@ def _steps(recipe: Recipe, sampler: WindowSampler | PieceSampler) -> int:
     steps = -(-optim.epochs * len(sampler) // optim.batch)
     if optim.warmup > steps:
         raise RecipeError(f"optim.warmup is {optim.warmup}, optim.epochs make only {steps} steps", "set it shorter")
-    console.err(f"{optim.epochs} epochs of {len(sampler)} pieces: {steps} steps")
     return steps
 
 
@@ -131,23 +187,17 @@ def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
     return optim.lr * (optim.final + (1 - optim.final) / 2 * (1 + math.cos(math.pi * done)))
 
 
-def _step(
-    model: MotionClip,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    batch: Batch,
-    rate: float,
-    clip: float,
-) -> dict[str, float]:
+def _step(losses: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, clip: float) -> Tensor:
+    """Take one step; returns the loss and its terms."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    total, terms = objective(model, batch)
-    total.backward()  # type: ignore[no-untyped-call]
+    total, terms = losses(batch)
+    total.backward()
     if clip > 0:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        torch.nn.utils.clip_grad_norm_(losses.parameters(), clip)
     optimizer.step()
-    return {"total": total.item(), **{name: value.item() for name, value in terms.items()}}
+    return terms  # type: ignore[no-any-return]
 
 
 def _check_run(run: Path, recipe: Recipe) -> Path | None:

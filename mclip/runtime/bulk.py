@@ -1,0 +1,129 @@
+"""Many prompts to many files: what is there already is left, and files are written while the next motions are made."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mclip import __version__
+from mclip.motion import Motion, summarize
+from mclip.runtime.engine import Engine
+from mclip.runtime.prompts import number
+from mclip.runtime.tasks import BLOCK, Prompt, generate
+
+# Writing waits for the disk more than for a processor.
+_WRITERS = 4
+# Motions that wait to be written: a slow disk must not fill the memory.
+_WAITING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that holds a motion of a prompt; variation: which of them, from 0; reused: whether it was there before."""
+
+    path: Path
+    prompt: Prompt
+    variation: int
+    frames: int
+    fps: float
+    origin: dict[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all prompts have in common; see `mclip.runtime.tasks.generate`. anew: make what is there already, too."""
+
+    fps: float | None = None
+    truncate: bool = False
+    variations: int = 1
+    seed: int = 0
+    anew: bool = False
+
+
+def make(
+    engine: Engine, planned: Iterable[tuple[Prompt, Path]], settings: Settings, save: Callable[[Path, Motion], None]
+) -> Iterator[Made]:
+    """Write the motions of prompts to their files, and tell each once it is there, in their order.
+
+    A file that this pack made of the same prompt with the same settings is not made again: files are written
+    atomically, so an interrupted run goes on where it was. Raises as `generate` does for the first prompts that are at
+    fault; those before them have been written.
+    """
+    jobs = iter(planned)
+    with ThreadPoolExecutor(_WRITERS, "write") as writers:
+        waiting: deque[tuple[Future[None] | None, Made]] = deque()
+        for block in iter(lambda: list(islice(jobs, BLOCK)), []):
+            for item in _block(engine, block, settings, save, writers):
+                waiting.append(item)
+                while len(waiting) > _WAITING:
+                    yield _written(*waiting.popleft())
+        while waiting:
+            yield _written(*waiting.popleft())
+
+
+def _written(future: Future[None] | None, made: Made) -> Made:
+    if future is not None:
+        future.result()
+    return made
+
+
+def _block(
+    engine: Engine,
+    block: list[tuple[Prompt, Path]],
+    settings: Settings,
+    save: Callable[[Path, Motion], None],
+    writers: ThreadPoolExecutor,
+) -> Iterator[tuple[Future[None] | None, Made]]:
+    files = [number(path, settings.variations) for _, path in block]
+    kept = [
+        None if settings.anew else _kept(engine, prompt, paths, settings)
+        for (prompt, _), paths in zip(block, files, strict=True)
+    ]
+    made = generate(
+        engine,
+        [prompt for (prompt, _), there in zip(block, kept, strict=True) if there is None],
+        fps=settings.fps,
+        truncate=settings.truncate,
+        variations=settings.variations,
+        seed=settings.seed,
+    )
+    for (prompt, _), paths, there in zip(block, files, kept, strict=True):
+        if there is not None:
+            yield from ((None, item) for item in there)
+            continue
+        for variation, (path, item) in enumerate(zip(paths, made, strict=False)):
+            motion = item.motion
+            summary = Made(path, prompt, variation, len(motion), motion.fps, dict(motion.origin), False)
+            yield writers.submit(save, path, motion), summary
+
+
+def _kept(engine: Engine, prompt: Prompt, paths: list[Path], settings: Settings) -> list[Made] | None:
+    """The files of a prompt if all are there as they would be made."""
+    result = []
+    for variation, path in enumerate(paths):
+        wanted: dict[str, Any] = {
+            "version": __version__,
+            "command": "generate",
+            "prompt": prompt.text,
+            "seconds": prompt.seconds,
+            "pack_sha256": engine.pack.digest,
+            "variation": variation + 1 if settings.variations > 1 else None,
+            "seed": settings.seed if settings.variations > 1 else None,
+        }
+        if prompt.picture is not None or not path.is_file():
+            return None  # a picture's name does not say what it shows
+        summary = summarize(path)
+        if (
+            summary is None
+            or summary.fps != (settings.fps or engine.manifest.fps)
+            or any(summary.origin.get(key) != value for key, value in wanted.items())
+        ):
+            return None
+        result.append(Made(path, prompt, variation, summary.frames, summary.fps, summary.origin, True))
+    return result
