@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,14 @@ from mclip.runtime.session import Session
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
+# A graph is optimised when it is run so often: for a few prompts that takes longer than it saves (measured).
+OPTIMISE_AFTER = 16
 # Of a picture's sides, pixels; CLIP's largest model has 336.
 MAX_IMAGE_SIZE = 1024
 
 
 class Engine:
-    """Runs a pack. Graphs are read, checked and started when they are first used.
+    """Runs a pack. Graphs are read, checked and started when they are first used, and optimised when used often.
 
     Methods take any number of rows and are deterministic.
     """
@@ -35,6 +38,7 @@ class Engine:
     def __init__(self, pack: Pack, device: str = "auto") -> None:
         self.pack, self._device = pack, device
         self._sessions: dict[str, Session] = {}
+        self._runs: Counter[str] = Counter()
 
     @classmethod
     def open(cls, pack: str | Path | None = None, device: str = "auto") -> Engine:
@@ -212,8 +216,11 @@ class Engine:
         return result
 
     def _graph(self, name: str) -> Session:
-        if name not in self._sessions:
-            session = Session(self.pack.read_graph(name), str(self.pack.path / f"{name}.onnx"), self._device)
+        self._runs[name] += 1
+        optimise = self._runs[name] == OPTIMISE_AFTER
+        if name not in self._sessions or (optimise and self._sessions[name].device == "cpu"):
+            path = self.pack.path / f"{name}.onnx"
+            session = Session(self.pack.read_graph(name), str(path), self._device, optimise=optimise)
             expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
             if session.inputs != expected:
                 raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
