@@ -24,6 +24,7 @@ A norm before a linear map keeps its affine part: onnxruntime's kernel multiplie
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -138,15 +139,21 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 
 class _Attention:
-    """The maps of a self-attention, weights (W, W) and biases (W,), with what can be folded folded (module docstring)."""
+    """The maps of a self-attention, weights (W, W) and biases (W,), folded as the module docstring says."""
 
     def __init__(self, layer: SelfAttention) -> None:
         width = layer.out.in_features
         scale = 1.0 / math.sqrt(width // layer.heads)
-        query, self.key, self.value = layer.qkv.weight.split(width)
-        query_bias, _, value_bias = layer.qkv.bias.split(width)
+        query, self.key, self.value = layer.qkv.weight.chunk(3)
+        query_bias, _, value_bias = layer.qkv.bias.chunk(3)
         self.query, self.query_bias = query * scale, query_bias * scale
         self.out_bias = layer.out.weight @ value_bias + layer.out.bias
+
+
+def _layers(module: nn.Module) -> list[Any]:
+    """The layers of an encoder or decoder; torch does not say of what class they are."""
+    assert isinstance(module.layers, nn.ModuleList)
+    return list(module.layers)
 
 
 def _frames(graph: _Graph, x: str) -> str:
@@ -235,7 +242,7 @@ def _paper_encoder(graph: _Graph, module: paper.MotionEncoder, x: str, mask: str
     config = module.config
     h = _embedded(graph, x, mask, module.embed, config)
     h, tokens = _with_tokens(graph, h, _tokens(graph, mask, config.patch), module.tokens, config.width)
-    *layers, last = module.layers
+    *layers, last = _layers(module)
     for layer in layers:
         h = graph.norm(graph.op("Add", h, graph.attention(h, layer.attention, tokens)), layer.attention_norm)
         h = graph.norm(graph.op("Add", h, graph.feedforward(h, layer.feedforward)), layer.feedforward_norm)
@@ -271,7 +278,7 @@ def _paper_decoder(graph: _Graph, module: paper.MotionDecoder, z: str, mask: str
     tokens = _tokens(graph, mask, config.patch)
     shifts = _shifts(graph, module, z)  # (B, 1, W) for each layer
     h = _positions(graph, _counted(graph, tokens), config.width)  # (N, W)
-    for number, (layer, shift) in enumerate(zip(module.layers, shifts, strict=True)):
+    for number, (layer, shift) in enumerate(zip(_layers(module), shifts, strict=True)):
         attended = (
             graph.attention(h, layer.attention, tokens) if number else _of_positions(graph, h, layer.attention, tokens)
         )
@@ -285,7 +292,7 @@ def _shifts(graph: _Graph, module: paper.MotionDecoder, z: str) -> list[str]:
     """What the latent adds to every frame in each layer, (B, 1, W)."""
     config = module.config
     weights, biases = [], []
-    for layer in module.layers:
+    for layer in _layers(module):
         value, out = layer.memory
         weight, bias = out.weight @ value.weight, out.weight @ value.bias + out.bias
         if isinstance(module.memory, nn.Linear):
@@ -320,7 +327,7 @@ def _dct_encoder(graph: _Graph, module: dct.MotionEncoder, x: str, mask: str) ->
     real = _tokens(graph, mask, config.patch)
     h = _embedded(graph, x, mask, module.embed, config)
     h, tokens = _with_tokens(graph, h, real, module.token, config.width)
-    for layer in module.layers:
+    for layer in _layers(module):
         h = graph.op("Add", h, graph.attention(graph.norm(h, layer.attention_norm), layer.attention, tokens))
         h = graph.op("Add", h, graph.feedforward(graph.norm(h, layer.feedforward_norm), layer.feedforward))
     h = graph.norm(h, module.norm)
@@ -349,9 +356,9 @@ def _dct_decoder(graph: _Graph, module: dct.MotionDecoder, z: str, mask: str) ->
     h = _positions(graph, at, width)
     h = graph.op("Add", graph.op("Add", graph.op("Mul", h, memory), h), memory)  # (B, N, W)
     h = graph.op("Add", h, graph.op("MatMul", _cosines(graph, at, config), series))
-    weights, biases = zip(*(_modulation(layer) for layer in module.layers), strict=True)
+    weights, biases = zip(*(_modulation(layer) for layer in _layers(module)), strict=True)
     parts = iter(graph.split(graph.linear(memory, torch.cat(weights), torch.cat(biases)), 4 * len(weights), axis=2))
-    for layer in module.layers:
+    for layer in _layers(module):
         y = graph.op("Add", graph.op("Mul", graph.norm(h, width), next(parts)), next(parts))
         h = graph.op("Add", h, graph.attention(y, layer.attention, tokens))
         y = graph.op("Add", graph.op("Mul", graph.norm(h, width), next(parts)), next(parts))

@@ -142,8 +142,9 @@ def exportables(
 def to_onnx(item: Exportable) -> onnx.ModelProto:
     """The module as an ONNX graph with fp32 weights inside, any batch and any length.
 
-    The motion graphs are those of mclip.export.folded, the teacher's come from torch. There its new exporter takes ten times as long as its old one, but leaves half the nodes: onnxruntime then starts the
-    graph in half the time (measured), which every command pays.
+    The motion graphs are those of mclip.export.folded. The teacher's come from torch, whose new exporter takes ten
+    times as long as its old one, but leaves half the nodes: onnxruntime then starts the graph in half the time
+    (measured), which every command pays.
     """
     if (model := folded(item.module.eval(), item.inputs, item.output)) is not None:
         return model
