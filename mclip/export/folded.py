@@ -1,6 +1,6 @@
-"""The motion graphs, derived from the model in mclip.nn with fewer operations and the same results.
+"""Graphs derived from the models in mclip.nn, with fewer operations and the same results.
 
-The model of mclip.nn is the definition, and what is trained. For weights that no longer change, part of its arithmetic
+The model in mclip.nn is the definition, and what is trained. For weights that no longer change, part of its arithmetic
 can be done once, at export. In either architecture, per attention,
 
 - the key's bias adds the same number to all scores of a query, which a softmax does not see: it is left out;
@@ -17,6 +17,8 @@ In the paper's architecture
 In the dct architecture
 
 - scale and shift of every decoder layer come from the latent by one matrix, with the affine part of its norms in it.
+
+MiniLM, whose weights a pack stores rounded, keeps them as they are but for the keys' biases and the scale.
 
 A norm before a linear map keeps its affine part: onnxruntime's kernel multiplies by a scale in any case.
 """
@@ -35,6 +37,7 @@ from torch import Tensor, nn
 
 from mclip.nn import dct, paper
 from mclip.nn.layers import FeedForward, SelfAttention
+from mclip.nn.teachers import BertLayer, MiniLM
 from mclip.pack import TensorSpec
 from mclip.recipe import ModelConfig
 from mclip.runtime.representation import COLUMNS, ROWS
@@ -47,11 +50,11 @@ _CONTRIB = "com.microsoft"
 _NORM_EPSILON = 1e-5
 # Of a slice that goes on to the last.
 _END = 2**31 - 1
-_DTYPES = {"float32": TensorProto.FLOAT, "bool": TensorProto.BOOL}
+_DTYPES = {"float32": TensorProto.FLOAT, "bool": TensorProto.BOOL, "int64": TensorProto.INT64}
 
 
 def folded(module: nn.Module, inputs: tuple[TensorSpec, ...], output: TensorSpec) -> onnx.ModelProto | None:
-    """The ONNX graph of a motion encoder or decoder, any batch and any length; None for any other module."""
+    """The ONNX graph of a motion encoder, a motion decoder or MiniLM, any batch and length; else None."""
     graph = _Graph()
     x, mask = (spec.name for spec in inputs) if len(inputs) == 2 else ("", "")
     with torch.no_grad():
@@ -63,6 +66,8 @@ def folded(module: nn.Module, inputs: tuple[TensorSpec, ...], output: TensorSpec
             result = _dct_encoder(graph, module, x, mask)
         elif isinstance(module, dct.MotionDecoder):
             result = _dct_decoder(graph, module, x, mask)
+        elif isinstance(module, MiniLM):
+            result = _minilm(graph, module, x, mask)
         else:
             return None
     return graph.model(inputs, result, output)
@@ -378,3 +383,32 @@ def _modulation(layer: dct.DecoderLayer) -> tuple[Tensor, Tensor]:
         weights += [norm.weight[:, None] * scale, norm.bias[:, None] * scale + shift]
         biases += [norm.weight * (1 + scale_bias), norm.bias * (1 + scale_bias) + shift_bias]
     return torch.cat(weights), torch.cat(biases)
+
+
+def _minilm(graph: _Graph, module: MiniLM, ids: str, mask: str) -> str:
+    at = graph.op("Cast", graph.op("Squeeze", _counted(graph, ids), graph.integers(1)), to=TensorProto.INT64)
+    words, positions = (
+        graph.op("Gather", graph.weight(table.weight), rows, axis=0)
+        for table, rows in ((module.words, ids), (module.positions, at))
+    )
+    types = graph.op("Add", positions, graph.weight(module.types.weight[0]))
+    h = graph.norm(graph.op("Add", words, types), module.norm)  # (B, L, W)
+    tokens = graph.op("Cast", mask, to=TensorProto.INT32)
+    for layer in _layers(module):
+        h = graph.norm(graph.op("Add", h, _bert_attention(graph, h, layer, tokens)), layer.attention_norm)
+        wide = graph.op("Gelu", graph.linear(h, layer.up.weight, layer.up.bias))
+        h = graph.norm(graph.op("Add", h, graph.linear(wide, layer.down.weight, layer.down.bias)), layer.out_norm)
+    real = graph.op("Unsqueeze", graph.op("Cast", mask, to=TensorProto.FLOAT), graph.integers(1))  # (B, 1, L)
+    # The mean's divisor goes with its length.
+    return graph.op(
+        "LpNormalization", graph.op("Squeeze", graph.op("MatMul", real, h), graph.integers(1)), axis=-1, p=2
+    )
+
+
+def _bert_attention(graph: _Graph, h: str, layer: BertLayer, tokens: str) -> str:
+    scale = 1.0 / math.sqrt(layer.query.out_features // layer.heads)
+    q = graph.linear(h, layer.query.weight * scale, layer.query.bias * scale)
+    k = graph.linear(h, layer.key.weight, None)
+    v = graph.linear(h, layer.value.weight, layer.value.bias)
+    y = graph.op("MultiHeadAttention", q, k, v, "", tokens, domain=_CONTRIB, num_heads=layer.heads, scale=1.0)
+    return graph.linear(y, layer.attention_out.weight, layer.attention_out.bias)

@@ -59,6 +59,15 @@ def to_stored_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def reduced_table(table: NDArray[np.float32], weights: str) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    """A table (V, W) as it is stored with a tower of these weights, values (V, W) and scales (V,)."""
+    if weights == "stored int8":
+        values, scale = _quantize(table, axis=1)
+        return values, scale[:, 0]
+    half = weights == "fp16" and float(np.abs(table).max()) < float(np.finfo(np.float16).max)
+    return table.astype(np.float16 if half else np.float32), np.ones(len(table), np.float32)
+
+
 def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph that multiplies its matrices in int8."""
     with quiet(), tempfile.TemporaryDirectory() as folder:  # the function only writes to a path

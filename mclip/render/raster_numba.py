@@ -16,40 +16,47 @@ from mclip.render.light import AMBIENT, BRIGHT, DARK, EDGE, LIGHTS, SAMPLES
 def draw(vertices: NDArray[np.float32], faces: NDArray[np.int32], camera: Camera, size: int) -> NDArray[np.uint8]:
     """One picture (size, size, 4): colour on white, and coverage."""
     picture = np.empty((size, size, 4), np.uint8)
-    _draw(vertices, faces, camera.eye, camera.axes, picture)
+    local = (vertices - camera.eye) @ camera.axes.T
+    paint(local, faces, *canvas(len(vertices), size), picture)
     return picture
 
 
 @compiled
-def _draw(
-    vertices: NDArray[np.float32],
+def canvas(
+    V: int, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """Memory that pictures of a body with V vertices can share: `paint` takes it."""
+    side = size * SAMPLES
+    return np.empty((4, V)), np.empty((V, 3)), np.zeros((side, side), np.float32), np.empty((side, side), np.float32)
+
+
+@compiled
+def paint(
+    local: NDArray[np.float64],
     faces: NDArray[np.int32],
-    eye: NDArray[np.float64],
-    axes: NDArray[np.float64],
+    points: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    depth: NDArray[np.float32],
+    value: NDArray[np.float32],
     picture: NDArray[np.uint8],
 ) -> None:
-    size = picture.shape[0]
-    side = size * SAMPLES
-    V = vertices.shape[0]
-    local = np.empty((V, 3))
-    x, y, inverse, shade = np.empty(V), np.empty(V), np.empty(V), np.empty(V)
-    for v in range(V):
-        dx, dy, dz = vertices[v, 0] - eye[0], vertices[v, 1] - eye[1], vertices[v, 2] - eye[2]
-        for axis in range(3):
-            local[v, axis] = dx * axes[axis, 0] + dy * axes[axis, 1] + dz * axes[axis, 2]
+    """Draw vertices (V, 3) in camera axes, the eye at the origin. `depth` has to be zero, and is again afterwards."""
+    side = depth.shape[0]
+    x, y, inverse, shade = points[0], points[1], points[2], points[3]
+    for v in range(local.shape[0]):
         inverse[v] = 1.0 / -local[v, 2]
         x[v] = (local[v, 0] * inverse[v] / HALF_SIDE + 1.0) * (0.5 * side)
         y[v] = (1.0 - local[v, 1] * inverse[v] / HALF_SIDE) * (0.5 * side)
-    _shade(local, faces, shade)
-    depth = np.zeros((side, side), np.float32)
-    value = np.empty((side, side), np.float32)  # read only where depth is set
+    _shade(local, faces, normal, shade)
     _fill(x, y, inverse, shade, faces, depth, value)
     _resolve(depth, value, picture)
 
 
 @compiled
-def _shade(local: NDArray[np.float64], faces: NDArray[np.int32], shade: NDArray[np.float64]) -> None:
-    normal = np.zeros(local.shape)
+def _shade(
+    local: NDArray[np.float64], faces: NDArray[np.int32], normal: NDArray[np.float64], shade: NDArray[np.float64]
+) -> None:
+    normal[:] = 0.0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         px, py, pz = local[b, 0] - local[a, 0], local[b, 1] - local[a, 1], local[b, 2] - local[a, 2]
@@ -104,15 +111,16 @@ def _fill(
                 dx = column + 0.5 - cx
                 u = u_row + dx * ux
                 v = v_row + dx * vx
-                if u >= EDGE and v >= EDGE and 1.0 - u - v >= EDGE:
-                    near = np.float32(inverse[c] + u * near_a + v * near_b)
-                    if near > depth[row, column]:
-                        depth[row, column] = near
-                        value[row, column] = shade[c] + u * light_a + v * light_b
+                near = np.float32(inverse[c] + u * near_a + v * near_b)
+                # One branch instead of four: a processor cannot guess any of them.
+                if (u >= EDGE) & (v >= EDGE) & (1.0 - u - v >= EDGE) & (near > depth[row, column]):
+                    depth[row, column] = near
+                    value[row, column] = shade[c] + u * light_a + v * light_b
 
 
 @compiled
 def _resolve(depth: NDArray[np.float32], value: NDArray[np.float32], picture: NDArray[np.uint8]) -> None:
+    """The mean of the samples of each pixel; depth is zero afterwards."""
     share = 1.0 / (SAMPLES * SAMPLES)
     for row in range(picture.shape[0]):
         for column in range(picture.shape[1]):
@@ -123,6 +131,11 @@ def _resolve(depth: NDArray[np.float32], value: NDArray[np.float32], picture: ND
                     if depth[i, j] > 0.0:
                         covered += share
                         light += value[i, j] * share
+                        depth[i, j] = 0.0
+            if covered == 0.0:
+                picture[row, column, :3] = 255
+                picture[row, column, 3] = 0
+                continue
             for channel in range(3):
                 colour = DARK[channel] * covered + (BRIGHT[channel] - DARK[channel]) * light + 255.0 * (1.0 - covered)
                 picture[row, column, channel] = np.uint8(colour + 0.5)
