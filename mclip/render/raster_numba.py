@@ -27,7 +27,7 @@ def canvas(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
     """Memory that pictures of a body with V vertices can share: `paint` takes it."""
     side = size * SAMPLES
-    return np.empty((4, V)), np.empty((V, 3)), np.zeros((side, side), np.float32), np.empty((side, side), np.float32)
+    return np.empty((V, 4)), np.empty((V, 3)), np.zeros((side, side), np.float32), np.empty((side, side), np.float32)
 
 
 @compiled
@@ -42,13 +42,13 @@ def paint(
 ) -> None:
     """Draw vertices (V, 3) in camera axes, the eye at the origin. `depth` has to be zero, and is again afterwards."""
     side = depth.shape[0]
-    x, y, inverse, shade = points[0], points[1], points[2], points[3]
     for v in range(local.shape[0]):
-        inverse[v] = 1.0 / -local[v, 2]
-        x[v] = (local[v, 0] * inverse[v] / HALF_SIDE + 1.0) * (0.5 * side)
-        y[v] = (1.0 - local[v, 1] * inverse[v] / HALF_SIDE) * (0.5 * side)
-    _shade(local, faces, normal, shade)
-    _fill(x, y, inverse, shade, faces, depth, value)
+        inverse = 1.0 / -local[v, 2]
+        points[v, 0] = (local[v, 0] * inverse / HALF_SIDE + 1.0) * (0.5 * side)
+        points[v, 1] = (1.0 - local[v, 1] * inverse / HALF_SIDE) * (0.5 * side)
+        points[v, 2] = inverse
+    _shade(local, faces, normal, points[:, 3])
+    _fill(points, faces, depth, value)
     _resolve(depth, value, picture)
 
 
@@ -77,45 +77,47 @@ def _shade(
 
 @compiled
 def _fill(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    inverse: NDArray[np.float64],
-    shade: NDArray[np.float64],
-    faces: NDArray[np.int32],
-    depth: NDArray[np.float32],
-    value: NDArray[np.float32],
+    points: NDArray[np.float64], faces: NDArray[np.int32], depth: NDArray[np.float32], value: NDArray[np.float32]
 ) -> None:
-    """Write the nearest surface at each sample into depth and value (side, side); depth is 1 / distance, 0 is none."""
+    """Write the nearest surface at each sample into depth and value (side, side); depth is 1 / distance, 0 is none.
+
+    points (V, 4): column, row, 1 / distance and shade of each vertex, in one cache line
+    """
     side = depth.shape[0]
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = x[a], y[a], x[b], y[b], x[c], y[c]
+        # Unsigned, or each index would be tested for being negative.
+        a, b, c = np.uint32(faces[f, 0]), np.uint32(faces[f, 1]), np.uint32(faces[f, 2])
+        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        near_c, light_c = points[c, 2], points[c, 3]
         # Rows run down, so faces turned to the viewer have negative area. Behind the camera nothing is drawn.
-        if not area < 0.0 or not (inverse[a] > 0.0 and inverse[b] > 0.0 and inverse[c] > 0.0):
+        if not area < 0.0 or not min(points[a, 2], points[b, 2], near_c) > 0.0:
             continue
         left = int(max(np.ceil(min(ax, bx, cx) - 0.5), 0.0))
         right = int(min(np.floor(max(ax, bx, cx) - 0.5), side - 1.0))
         top = int(max(np.ceil(min(ay, by, cy) - 0.5), 0.0))
         bottom = int(min(np.floor(max(ay, by, cy) - 0.5), side - 1.0))
+        if right < left or bottom < top:
+            continue
         # Barycentric coordinates u of a and v of b are planes over the picture.
         scale = 1.0 / area
         ux, uy = (by - cy) * scale, (cx - bx) * scale
         vx, vy = (cy - ay) * scale, (ax - cx) * scale
-        near_a, near_b = inverse[a] - inverse[c], inverse[b] - inverse[c]
-        light_a, light_b = shade[a] - shade[c], shade[b] - shade[c]
+        near_a, near_b = points[a, 2] - near_c, points[b, 2] - near_c
+        light_a, light_b = points[a, 3] - light_c, points[b, 3] - light_c
         for row in range(top, bottom + 1):
             dy = row + 0.5 - cy
             u_row, v_row = dy * uy, dy * vy
+            depths, values = depth[row], value[row]
             for column in range(left, right + 1):
                 dx = column + 0.5 - cx
                 u = u_row + dx * ux
                 v = v_row + dx * vx
-                near = np.float32(inverse[c] + u * near_a + v * near_b)
-                # One branch instead of four: a processor cannot guess any of them.
-                if (u >= EDGE) & (v >= EDGE) & (1.0 - u - v >= EDGE) & (near > depth[row, column]):
-                    depth[row, column] = near
-                    value[row, column] = shade[c] + u * light_a + v * light_b
+                near = np.float32(near_c + u * near_a + v * near_b)
+                # One branch instead of four, none of which a processor can guess.
+                if (min(u, v, 1.0 - u - v) >= EDGE) & (near > depths[column]):
+                    depths[column] = near
+                    values[column] = light_c + u * light_a + v * light_b
 
 
 @compiled
