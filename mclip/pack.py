@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from mclip.errors import PackError
-from mclip.recipe import REPRESENTATIONS
+from mclip.names import REPRESENTATIONS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
