@@ -1,15 +1,18 @@
 """The motion graphs against torch, at the paper's size: python -m benchmarks.decode [--quick]
 
 `reference` is torch.nn.TransformerDecoder and -Encoder, time first, with the weights of a random model of the paper's
-size; `fp32` and `int8` are our graphs in onnxruntime, as a pack runs them, in chunks. All on one thread. Before they are
-timed, fp32 has to agree with the reference to 1e-5. On a busy machine the processor time says more. The last line is one
-JSON object: medians of [time, processor time] in ms, and their ratios to the reference.
+size; `fp32` and `int8` are our graphs in onnxruntime, as a pack runs them, in chunks. Set OMP_NUM_THREADS=1 and bind
+the process to one core (taskset -c 0): then all is on one thread. Before they are timed, fp32 has to agree with the
+reference to 1e-5. On a busy machine the processor time says more. The last line is one JSON object: medians of [time,
+processor time] in ms, and their ratios to the reference.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -100,12 +103,11 @@ def main(rounds: int) -> None:
             rows = random.standard_normal(shape).astype(np.float32)
             with torch.inference_mode():
                 expected = run(torch.from_numpy(rows)).numpy()
-                error = {
-                    name: float(np.abs(chunked(session, rows) - expected).max()) for name, session in sessions.items()
-                }
+                found = {name: chunked(session, rows) for name, session in sessions.items()}
+                error = {name: float(np.abs(values - expected).max()) for name, values in found.items()}
                 assert error["fp32"] <= 1e-5, error
-                sides = {"reference": lambda: run(torch.from_numpy(rows))}
-                sides |= {name: lambda s=session: chunked(s, rows) for name, session in sessions.items()}
+                sides: dict[str, Callable[[], object]] = {"reference": partial(run, torch.from_numpy(rows))}
+                sides |= {name: partial(chunked, session, rows) for name, session in sessions.items()}
                 times = milliseconds(sides, max(1, rounds // (1 + batch // 8)))
             ratio = {name: [round(times["reference"][i] / times[name][i], 2) for i in range(2)] for name in sessions}
             name = f"{item.file.removeprefix('motion_')} B={batch}"

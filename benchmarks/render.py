@@ -1,8 +1,8 @@
 """Pictures a second, pose in and frame out, ours against a plain pyrender loop: python -m benchmarks.render [--quick]
 
-Both sides take the poses of one motion that the mini pack makes and give 224 x 224 pictures, ours with 4 samples a pixel,
-each with a camera fitted to its frame. The loop is what one writes first: skin, fit, build a scene, draw. Before they
-are timed the silhouettes have to agree. Everything runs on one core (OMP_NUM_THREADS=1 for the GL library's sake). On a
+Both sides take the poses of one motion that the mini pack makes and give 224 x 224 pictures, 4 samples a pixel, each
+with a camera fitted to its frame. The loop is what one writes first: skin, fit, build a scene, draw. Before they are
+timed the silhouettes have to agree. Everything runs on one core (OMP_NUM_THREADS=1 for the GL library's sake). On a
 busy machine the ratio of processor times says more. The last line is one JSON object.
 """
 

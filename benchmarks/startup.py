@@ -1,10 +1,10 @@
-"""One prompt to one file, whole process, against the same through torch: python -m benchmarks.startup --run RUN [--quick]
+"""One prompt to one file, whole process, against torch: python -m benchmarks.startup --run RUN [--quick]
 
-`mclip` is `mclip generate "couch"` with the mini pack; `torch` a script that does the same without onnxruntime: it loads
-the sentence transformer and the run's checkpoint into torch, embeds the prompt, asks the pack's bank and decodes (this
-file with --once, which imports no onnxruntime). `help` is `mclip --help`. The sides take turns. Both have to give the
-same motion first. `memory` is the most that was resident, MB. On a busy machine the processor time says more. The last
-line is one JSON object: medians of [time, processor time] in ms.
+`mclip` is `mclip generate "couch"` with the mini pack; `torch` a script that does the same through torch: it loads the
+sentence transformer and the run's checkpoint into torch, embeds the prompt, asks the pack's bank and decodes (this
+file with --once). `help` is `mclip --help`. The sides take turns. Both have to give the same motion first. `memory` is
+the most that was resident, MB. On a busy machine the processor time says more. The last line is one JSON object:
+medians of [time, processor time] in ms.
 
 RUN is the run directory the pack was exported from; without it only ours is timed.
 """

@@ -1,4 +1,4 @@
-"""Names that layers which do not know each other agree on; a module of its own, since opening a pack needs no recipe."""
+"""Names that layers which do not know each other agree on; opening a pack needs no recipe."""
 
 from __future__ import annotations
 
