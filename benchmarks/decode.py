@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,16 +39,18 @@ PAPER = ModelConfig(
 class Reference(nn.Module):
     """The original's transformers, time first, with the weights of ours; full windows alone."""
 
-    def __init__(self, model: MotionClip) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        settings = {"dropout": 0.0, "activation": "gelu"}
+        settings: dict[str, Any] = {"dropout": 0.0, "activation": "gelu"}
         sizes = (PAPER.width, PAPER.heads, PAPER.feedforward)
-        self.model = model
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(*sizes, **settings), PAPER.encoder_layers)
+        self.model: Any = model
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(*sizes, **settings), PAPER.encoder_layers, enable_nested_tensor=False
+        )
         self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(*sizes, **settings), PAPER.decoder_layers)
-        for ours, theirs in zip(model.encoder.layers, self.encoder.layers, strict=True):
+        for ours, theirs in zip(model.encoder.layers, _layers(self.encoder), strict=True):
             self._take(ours, theirs, {"attention_norm": "norm1", "feedforward_norm": "norm2"})
-        for ours, theirs in zip(model.decoder.layers, self.decoder.layers, strict=True):
+        for ours, theirs in zip(model.decoder.layers, _layers(self.decoder), strict=True):
             names = {"attention_norm": "norm1", "memory_norm": "norm2", "feedforward_norm": "norm3"}
             self._take(ours, theirs, names)
             width = PAPER.width
@@ -56,7 +59,7 @@ class Reference(nn.Module):
             theirs.multihead_attn.out_proj.load_state_dict(ours.memory[1].state_dict())
 
     @staticmethod
-    def _take(ours: nn.Module, theirs: nn.Module, norms: dict[str, str]) -> None:
+    def _take(ours: Any, theirs: Any, norms: dict[str, str]) -> None:
         pairs = {"attention.out": "self_attn.out_proj", "feedforward.0": "linear1", "feedforward.3": "linear2", **norms}
         for name, other in pairs.items():
             theirs.get_submodule(other).load_state_dict(ours.get_submodule(name).state_dict())
@@ -67,13 +70,19 @@ class Reference(nn.Module):
         queries = positions(FRAMES, PAPER.width)[:, None].expand(-1, len(z), -1)  # (T, B, W)
         padding = torch.zeros(len(z), FRAMES, dtype=torch.bool)
         out = self.decoder(queries, z[None], tgt_key_padding_mask=padding)
-        return self.model.decoder.features(out).transpose(0, 1).unflatten(2, (25, 6))
+        features: Tensor = self.model.decoder.features(out)  # (T, B, 150)
+        return features.transpose(0, 1).reshape(len(z), FRAMES, 25, 6)
 
     def encode(self, x: Tensor) -> Tensor:
         tokens = self.model.encoder.tokens[:, None].expand(-1, len(x), -1)
         h = torch.cat([tokens, self.model.encoder.embed(x.flatten(2).transpose(0, 1))])  # (2 + T, B, W)
         padding = torch.zeros(len(x), len(h), dtype=torch.bool)
-        return self.encoder(h + positions(len(h), PAPER.width)[:, None], src_key_padding_mask=padding)[0]
+        out: Tensor = self.encoder(h + positions(len(h), PAPER.width)[:, None], src_key_padding_mask=padding)
+        return out[0]
+
+
+def _layers(module: Any) -> Any:
+    return module.layers
 
 
 def chunked(session: Session, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -96,7 +96,7 @@ def main() -> None:
 
     for side, (wall, processor, memory) in medians.items():
         print(f"{side:8} {wall:9.1f} ms  {processor:9.1f} ms of processor time  {memory:7.0f} MB")
-    result = {
+    result: dict[str, object] = {
         "ms": {side: values[:2] for side, values in medians.items()},
         "memory": {side: values[2] for side, values in medians.items()},
     }
