@@ -8,6 +8,8 @@ A pack MUST hold these files, flat in one directory, and each MUST be listed in 
     tokenizer.json       of the `tokenizers` library, without padding and truncation
     LICENSE, CARD.md     what it may be used for, what it was made from, how good it is
 
+It MAY hold token_embeddings.npy, see mclip.runtime.tokens: text_encoder.onnx then takes the rows of the tokens,
+words (B, L, W) float32, instead of ids, or besides them.
 It MAY hold image_encoder.onnx, pixels (B, S, S, 3) uint8, RGB -> image_embedding (B, D), whose S is in the manifest.
 It MAY hold a prior (`bank.npz`, see mclip.runtime.prior), which turns text embeddings into latents; without one the
 embedding itself is decoded. A pack without text, made where the text space's weights were not at hand, holds no
@@ -36,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from mclip.errors import PackError
-from mclip.recipe import REPRESENTATIONS
+from mclip.names import REPRESENTATIONS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -45,6 +47,9 @@ GRAPHS = ("text_encoder", *MOTION_GRAPHS)
 OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in MOTION_GRAPHS), "LICENSE", "CARD.md")
 REQUIRED_FOR_TEXT = ("text_encoder.onnx", "tokenizer.json")
+TOKEN_TABLE = "token_embeddings.npy"
+# The text encoder's input that takes the table's rows.
+WORDS = "words"
 PRIORS = ("bank",)
 PRECISIONS = ("fp32", "fp16", "int8")
 CLEANINGS = ("none", "ftfy")
@@ -175,6 +180,9 @@ class Manifest:
         needed = {*REQUIRED, *texts, *(f"{graph}.onnx" for graph in self.graphs), *([prior.file] if prior else [])}
         graphs = GRAPHS if self.has_text else MOTION_GRAPHS
         optional = OPTIONAL_GRAPHS if self.has_text else ()
+        text = self.graphs.get("text_encoder")
+        if text and any(tensor.name == WORDS for tensor in text.inputs):
+            needed.add(TOKEN_TABLE)
         return [
             (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
             (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
@@ -238,10 +246,18 @@ class Pack:
         spec = self.manifest.files[name]
         content = _read(self.path / name, spec.size)
         if len(content) != spec.size or hashlib.sha256(content).hexdigest() != spec.sha256:
-            raise PackError(
-                f"{self.path / name}: sha256 does not match the manifest", "copy the pack again, or re-run mclip export"
-            )
+            raise _mismatch(self.path / name)
         return content
+
+    def check(self, name: str) -> Path:
+        """The path of a listed file that is to be memory-mapped. Raises PackError as `read`."""
+        spec = self.manifest.files[name]
+        path = self.path / name
+        size = _regular(path).st_size
+        with path.open("rb") as file:
+            if size != spec.size or hashlib.file_digest(file, "sha256").hexdigest() != spec.sha256:
+                raise _mismatch(path)
+        return path
 
     def read_graph(self, graph: str) -> bytes:
         """The ONNX model of one of the manifest's graphs, guaranteed to hold all its weights."""
@@ -381,6 +397,10 @@ def _build_any(options: tuple[Any, ...], value: Any, key: str) -> Any:
         with contextlib.suppress(PackError):
             return _build(option, value, key)
     return _build(last, value, key)
+
+
+def _mismatch(path: Path) -> PackError:
+    return PackError(f"{path}: sha256 does not match the manifest", "copy the pack again, or re-run mclip export")
 
 
 def _regular(path: Path) -> os.stat_result:

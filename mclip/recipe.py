@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mclip.errors import RecipeError
+from mclip.names import REPRESENTATIONS
 
 # A recipe is a page; anything larger is not one.
 MAX_RECIPE_BYTES = 1_000_000
@@ -28,7 +29,6 @@ MAX_SIZE = 16_384
 # The name of a recipe becomes that of a folder and of a pack.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-REPRESENTATIONS = ("smpl24", "motionclip-legacy")
 TEXT_SPACES = ("minilm-l6", "clip-vit-b32")
 ARCHITECTURES = ("paper", "dct")
 CAPTIONS = ("joined", "category")

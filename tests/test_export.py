@@ -125,7 +125,7 @@ def test_a_graph_that_differs_from_torch_makes_no_pack(
     tiny_model: MotionClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mclip.export.pack, "to_onnx", lambda item: graph_of_tables_and_matrices())
-    monkeypatch.setattr(mclip.export.pack, "_difference", lambda item, content: float("nan"))
+    monkeypatch.setattr(mclip.export.pack, "_difference", lambda item, content, table: float("nan"))
     with pytest.raises(PackError, match="differs from torch"):
         export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tmp_path / "out", texts=TEXTS)
     assert list(tmp_path.iterdir()) == []

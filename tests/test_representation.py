@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mclip.geometry import angle_between, axis_angle_to_matrix, matrix_to_rot6d, rotation_about
 from mclip.motion import Motion
-from mclip.recipe import REPRESENTATIONS
+from mclip.names import REPRESENTATIONS
 from mclip.runtime.representation import (
     LEGACY,
     features_to_motion,

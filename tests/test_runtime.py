@@ -360,7 +360,9 @@ def test_cuda_without_a_driver_is_said_and_never_replaced_by_the_cpu(
     monkeypatch.setattr(mclip.runtime.session, "_load_cuda_libraries", lambda: None)
     create = mclip.runtime.session._create
     monkeypatch.setattr(
-        mclip.runtime.session, "_create", lambda model, name, providers: create(model, name, ["CPUExecutionProvider"])
+        mclip.runtime.session,
+        "_create",
+        lambda model, name, _, optimise: create(model, name, ["CPUExecutionProvider"], optimise),
     )
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]

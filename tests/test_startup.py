@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -37,6 +38,18 @@ HEAVY = {"numpy", "torch", "onnxruntime", "onnx", "h5py", "rich", "numba", "PIL"
 @pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments, "--help") & HEAVY == set()
+
+
+def test_the_list_of_commands_says_what_their_docstrings_say() -> None:
+    for name, text in COMMANDS.items():
+        command = getattr(importlib.import_module(f"mclip.cli.{name}"), name)
+        assert command.__doc__.partition("\n")[0] == text
+
+
+def test_a_command_loads_no_other_commands_module() -> None:
+    script = "import sys; from mclip.cli import app; app(['view', '--help'], standalone_mode=False); "
+    script += "assert [name for name in sys.modules if name.startswith('mclip.cli.')] == ['mclip.cli.view']"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 def test_python_dash_m_shows_the_commands_and_loads_nothing_heavy() -> None:

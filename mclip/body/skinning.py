@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeAlias
 
@@ -35,7 +35,12 @@ def pose_vertices(body: Body, motion: Motion) -> NDArray[np.float32]:
 
     The betas of a motion are SMPL's. They mean something else on the free body, which keeps its own mean shape.
     """
-    return skin(body, motion.pose, motion.transl, np.zeros_like(motion.betas) if body.free else motion.betas)
+    return skin(body, motion.pose, motion.transl, shape_of(body, motion))
+
+
+def shape_of(body: Body, motion: Motion) -> NDArray[np.float32]:
+    """The betas (10,) of a motion as they are meant on this body: see `pose_vertices`."""
+    return np.zeros_like(motion.betas) if body.free else motion.betas
 
 
 def skin(
@@ -47,15 +52,27 @@ def skin(
     transl  (T, 3) metres
     betas   (10,) shape
     """
+    joints, weights = body.influences
+    kernel = _kernel()
+    vertices = np.empty((len(pose), *body.v_template.shape), np.float32)
+    for part, turn, shift, shapes in transforms(body, pose, transl, betas):
+        kernel(turn, shift, shapes, joints, weights, vertices[part])
+    return vertices
+
+
+def transforms(
+    body: Body, pose: NDArray[np.float32], transl: NDArray[np.float32], betas: NDArray[np.float32]
+) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+    """What is done to vertices in the poses of `skin`, some frames R at a time.
+
+    Yields which frames; turn (R, 24, 3, 3) and shift (R, 24, 3) of each joint, v -> turn v + shift; and the vertices
+    moved, (1, V, 3) or (R, V, 3).
+    """
     rotations = axis_angle_to_matrix(pose.astype(np.float64))  # (T, 24, 3, 3)
     rest_joints = body.rest_joints(betas)
     turn, position = forward_kinematics(rotations, transl.astype(np.float64), rest_joints)
     shift = position - np.einsum("tjab,jb->tja", turn, rest_joints)  # (T, 24, 3): v -> turn v + shift
-
     rest = body.rest_vertices(betas)
-    joints, weights = body.influences
-    kernel = _kernel()
-    vertices = np.empty((len(pose), *rest.shape), np.float32)
     for start in range(0, len(pose), _CHUNK):
         part = slice(start, start + _CHUNK)
         shapes = rest[None]  # (1 or R, V, 3): one for all frames unless the pose corrects it
@@ -63,8 +80,7 @@ def skin(
             feature = (rotations[part, 1:] - np.eye(3)).reshape(len(rotations[part]), -1).astype(np.float32)  # (R, 207)
             correction = feature @ body.posedirs.reshape(-1, feature.shape[1]).T
             shapes = rest + correction.reshape(len(feature), *rest.shape)
-        kernel(turn[part], shift[part].astype(np.float32), shapes, joints, weights, vertices[part])
-    return vertices
+        yield part, turn[part], shift[part].astype(np.float32), shapes
 
 
 @cache

@@ -8,43 +8,66 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from mclip import __version__
 from mclip.errors import AssetError, MclipError, UsageError
 
+# Each command is one module of this package with a function of the same name, whose docstring begins with this line.
+COMMANDS: dict[str, str] = {
+    "generate": "Make motions from text, or from pictures.",
+    "edit": "Change a motion by what is added and taken away.",
+    "interpolate": "Make motions between motions.",
+    "classify": "Say what motions show, among labels of your choice.",
+    "search": "Find motions by what they show, or by an example.",
+    "view": "Draw a motion as a sheet of pictures.",
+    "convert": "Turn a motion file into another format, on SMPL's skeleton.",
+    "preprocess": "Read a folder of motion files into one store for training.",
+    "train": "Train a model from a store and a recipe.",
+    "export": "Turn a trained model into a pack, which runs without torch.",
+    "evaluate": "Measure a pack on held-out recordings.",
+}
+
+
+class _Commands(TyperGroup):
+    """Commands whose modules are loaded when they are called: typer takes long to read the options of all of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # typer lists and suggests these names.
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand(None))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.Typer(add_completion=False, rich_markup_mode=None)
+        command.command(cmd_name, context_settings=_SETTINGS)(
+            getattr(importlib.import_module(f"mclip.cli.{cmd_name}"), cmd_name)
+        )
+        return get_command(command)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="mclip",
+    cls=_Commands,
     help="Human motion from a sentence: generate, view and convert SMPL motion, and train the model that does it.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-# Each command is one module of this package with a function of the same name.
-COMMANDS: tuple[str, ...] = (
-    "generate",
-    "edit",
-    "interpolate",
-    "classify",
-    "search",
-    "view",
-    "convert",
-    "preprocess",
-    "train",
-    "export",
-    "evaluate",
+    context_settings=_SETTINGS,
 )
 
 # An error of ours stays below; those of other programs may go on for pages.
 MAX_LINE = 1000
-
-# Commands are imported below; they need this module's `need`.
-for _name in COMMANDS:
-    _module = importlib.import_module(f"mclip.cli.{_name}")
-    app.command(_name)(getattr(_module, _name))
 
 
 @contextlib.contextmanager

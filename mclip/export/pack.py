@@ -23,7 +23,8 @@ from mclip.data.store import MotionStore
 from mclip.errors import DataError, PackError, UsageError
 from mclip.export.bank import build_bank
 from mclip.export.graphs import Exportable, exportables, to_onnx
-from mclip.export.precision import to_fp16, to_int8, to_stored_int8
+from mclip.export.precision import reduced_table, to_fp16, to_int8, to_stored_int8
+from mclip.export.tokens import cut_table
 from mclip.files import cannot_write, new_folder, sha256, write_text
 from mclip.nn.model import MotionClip
 from mclip.nn.teachers import Teacher
@@ -31,6 +32,8 @@ from mclip.pack import (
     FORMAT,
     MANIFEST,
     PRECISIONS,
+    TOKEN_TABLE,
+    WORDS,
     FileSpec,
     GraphSpec,
     Lengths,
@@ -38,6 +41,7 @@ from mclip.pack import (
     Pack,
     Parity,
     PriorSpec,
+    TensorSpec,
     is_plain,
     manifest_to_json,
     open_pack,
@@ -45,6 +49,7 @@ from mclip.pack import (
 from mclip.recipe import Recipe, recipe_to_dict
 from mclip.runtime.engine import Engine
 from mclip.runtime.session import Session
+from mclip.runtime.tokens import save_table
 
 # Lengths and batches at which graphs are compared with torch.
 _LENGTHS, _BATCHES = (1, 2, 17, 60, 97), (1, 3)
@@ -125,7 +130,8 @@ def export_pack(
         graphs: dict[str, GraphSpec] = {}
         for item in exportables(model, teacher, vocabulary, image_tower=image_tower):
             tower = item.file in ("text_encoder", "image_encoder")
-            graphs[item.file] = _write_graph(item, folder, _TOWER_WEIGHTS[text_precision] if tower else precision)
+            weights = _TOWER_WEIGHTS[text_precision] if tower else precision
+            graphs[item.file] = _write_graph(item, folder, weights, vocabulary)
         if teacher is not None:
             write_text(folder / "tokenizer.json", teacher.tokenizer_json)
         write_text(folder / "CARD.md", texts.card)
@@ -193,12 +199,18 @@ def _sources(store: MotionStore, recipe: Recipe) -> dict[str, int]:
     return {source: count for source, count in sorted(train.items()) if source not in recipe.data.exclude}
 
 
-def _write_graph(item: Exportable, folder: Path, weights: str) -> GraphSpec:
-    """Export, reduce, compare with torch, write."""
+def _write_graph(item: Exportable, folder: Path, weights: str, vocabulary: int) -> GraphSpec:
+    """Export, reduce, compare with torch, write; the token table of a text encoder into a file of its own."""
     full = to_onnx(item)
+    exported = _difference(item, full.SerializeToString(), None)
+    table = None
+    if item.file == "text_encoder" and (cut := cut_table(full, vocabulary)):
+        full, words = cut
+        values, scale = reduced_table(words, weights)
+        save_table(folder / TOKEN_TABLE, values, scale)
+        table = values.astype(np.float32) * scale[:, None]
     content = _WEIGHTS[weights](full).SerializeToString()
-    exported = _difference(item, full.SerializeToString())
-    stored = _difference(item, content)
+    stored = _difference(item, content, table)
     # Rounding in fp32 depends on the layers' inner values; what reduced weights do grows with the results.
     limits = (MAX_EXPORTED, MAX_STORED[weights] * (1.0 if weights == "fp32" else item.scale))
     for difference, limit, what in ((exported, limits[0], "fp32"), (stored, limits[1], weights)):
@@ -208,13 +220,21 @@ def _write_graph(item: Exportable, folder: Path, weights: str) -> GraphSpec:
                 "no pack was written; try --precision fp32, and report it if that fails too",
             )
     (folder / f"{item.file}.onnx").write_bytes(content)
+    inputs = item.inputs
+    if table is not None:
+        kept = {value.name for value in full.graph.input}
+        words_spec = TensorSpec(name=WORDS, dtype="float32", axes=("batch", "tokens", table.shape[1]))
+        inputs = (words_spec, *(spec for spec in inputs if spec.name in kept))
     return GraphSpec(
-        inputs=item.inputs, outputs=(item.output,), weights=weights, parity=Parity(exported=exported, stored=stored)
+        inputs=inputs, outputs=(item.output,), weights=weights, parity=Parity(exported=exported, stored=stored)
     )
 
 
-def _difference(item: Exportable, content: bytes) -> float:
-    """Largest absolute difference between torch and the graph, over lengths, batches and masks."""
+def _difference(item: Exportable, content: bytes, table: NDArray[np.float32] | None) -> float:
+    """Largest absolute difference between torch and the graph, over lengths, batches and masks.
+
+    table: where the graph takes its words from, if it takes them
+    """
     session = Session(content, f"{item.file}.onnx", "cpu")
     random = np.random.default_rng(0)
     largest = 0.0
@@ -223,7 +243,10 @@ def _difference(item: Exportable, content: bytes) -> float:
             inputs = item.draw(batch, length, random)
             with torch.inference_mode():
                 expected = item.module(*(torch.from_numpy(value) for value in inputs)).numpy()
-            found = session.run(*inputs)
+            feeds = dict(zip((spec.name for spec in item.inputs), inputs, strict=True))
+            if table is not None:
+                feeds[WORDS] = table[feeds["ids"]]
+            found = session.run(*(feeds[name] for name in session.inputs))
             if found.shape != expected.shape:
                 raise PackError(f"{item.file}.onnx gives {found.shape} where torch gives {expected.shape}")
             largest = max(largest, float(np.abs(found - expected).max()))

@@ -69,13 +69,28 @@ def to_stored_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def reduced_table(table: NDArray[np.float32], weights: str) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    """A table (V, W) as it is stored with a tower of these weights, values (V, W) and scales (V,)."""
+    if weights == "stored int8":
+        values, scale = _quantize(table, axis=1)
+        return values, scale[:, 0]
+    half = weights == "fp16" and float(np.abs(table).max()) < float(np.finfo(np.float16).max)
+    return table.astype(np.float16 if half else np.float32), np.ones(len(table), np.float32)
+
+
 def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph that multiplies its matrices in int8."""
+    """A copy of the graph that multiplies its matrices in int8; stacks of matrices stay as they are."""
+    result = _copy(model)
+    stacks = {weight.name for weight in result.graph.initializer if len(weight.dims) > 2}
+    excluded = [node for node in result.graph.node if node.op_type == "MatMul" and stacks.intersection(node.input)]
+    for number, node in enumerate(excluded):
+        node.name = f"stack{number}"
     with quiet(), tempfile.TemporaryDirectory() as folder:  # the function only writes to a path
         path = Path(folder) / "graph.onnx"
         quantize_dynamic(
-            _copy(model),
+            result,
             path,
+            nodes_to_exclude=[node.name for node in excluded],
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             reduce_range=True,

@@ -75,4 +75,9 @@ def fit(vertices: NDArray[np.float32], axes: NDArray[np.float64], margin: float 
 
 def portrait(vertices: NDArray[np.float32], joints: NDArray[np.float32]) -> Camera:
     """The camera for one frame on its own, as CLIP is to see it, from vertices (V, 3) and joints (24, 3)."""
-    return fit(vertices, look(heading(joints) + SIDE_ANGLE, elevation(joints)))
+    return fit(vertices, portrait_axes(joints))
+
+
+def portrait_axes(joints: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The axes (3, 3) of the camera of `portrait`."""
+    return look(heading(joints) + SIDE_ANGLE, elevation(joints))

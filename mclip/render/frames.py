@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.body.model import Body
-from mclip.body.skinning import pose_vertices
+from mclip.body.skinning import pose_vertices, shape_of, transforms
 from mclip.errors import AssetError, UsageError
 from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import Motion
-from mclip.render.camera import Camera, portrait
+from mclip.render.camera import Camera, portrait, portrait_axes
 from mclip.skeleton.smpl import forward_kinematics
 
 Backend: TypeAlias = Literal["numba", "numpy", "pyrender"]
@@ -55,13 +55,17 @@ def render_layers(
     backend: str = "numba",
 ) -> NDArray[np.uint8]:
     """As `render_frames`, with the coverage of each pixel by the body, 0 to 255, as fourth channel (T, H, W, 4)."""
-    if not 1 <= size <= MAX_SIZE:
-        raise UsageError(f"the picture size is {size}, not between 1 and {MAX_SIZE} pixels")
+    _check_size(size)
     draw = find_backend(backend)
     pictures = np.empty((len(vertices), size, size, 4), np.uint8)
     for frame, camera in enumerate(cameras):
         pictures[frame] = draw(vertices[frame], faces, camera, size)
     return pictures
+
+
+def _check_size(size: int) -> None:
+    if not 1 <= size <= MAX_SIZE:
+        raise UsageError(f"the picture size is {size}, not between 1 and {MAX_SIZE} pixels")
 
 
 def clip_frames(
@@ -72,10 +76,25 @@ def clip_frames(
     part = Motion(
         pose=motion.pose[chosen], transl=motion.transl[chosen], fps=motion.fps, betas=motion.betas, gender=motion.gender
     )
-    vertices = pose_vertices(body, part)
     _, joints = forward_kinematics(axis_angle_to_matrix(part.pose), part.transl)
+    if find_backend(backend).__module__ == "mclip.render.raster_numba":
+        return _posed_frames(body, part, joints, size)
+    vertices = pose_vertices(body, part)
     cameras = [portrait(*pair) for pair in zip(vertices, joints, strict=True)]
     return render_frames(vertices, body.faces, cameras, size=size, backend=backend)
+
+
+def _posed_frames(body: Body, motion: Motion, joints: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+    """`clip_frames` in one pass for each frame."""
+    from mclip.render.posed_numba import draw_posed
+
+    _check_size(size)
+    axes = np.stack([portrait_axes(frame) for frame in joints])
+    pictures = np.empty((len(motion), size, size, 4), np.uint8)
+    influences = body.influences
+    for part, turn, shift, shapes in transforms(body, motion.pose, motion.transl, shape_of(body, motion)):
+        draw_posed(turn, shift, shapes, *influences, body.faces, axes[part], pictures[part])
+    return pictures[..., :3]
 
 
 @cache

@@ -16,40 +16,47 @@ from mclip.render.light import AMBIENT, BRIGHT, DARK, EDGE, LIGHTS, SAMPLES
 def draw(vertices: NDArray[np.float32], faces: NDArray[np.int32], camera: Camera, size: int) -> NDArray[np.uint8]:
     """One picture (size, size, 4): colour on white, and coverage."""
     picture = np.empty((size, size, 4), np.uint8)
-    _draw(vertices, faces, camera.eye, camera.axes, picture)
+    local = (vertices - camera.eye) @ camera.axes.T
+    paint(local, faces, *canvas(len(vertices), size), picture)
     return picture
 
 
 @compiled
-def _draw(
-    vertices: NDArray[np.float32],
+def canvas(
+    V: int, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """Memory that pictures of a body with V vertices can share: `paint` takes it."""
+    side = size * SAMPLES
+    return np.empty((V, 4)), np.empty((V, 3)), np.zeros((side, side), np.float32), np.empty((side, side), np.float32)
+
+
+@compiled
+def paint(
+    local: NDArray[np.float64],
     faces: NDArray[np.int32],
-    eye: NDArray[np.float64],
-    axes: NDArray[np.float64],
+    points: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    depth: NDArray[np.float32],
+    value: NDArray[np.float32],
     picture: NDArray[np.uint8],
 ) -> None:
-    size = picture.shape[0]
-    side = size * SAMPLES
-    V = vertices.shape[0]
-    local = np.empty((V, 3))
-    x, y, inverse, shade = np.empty(V), np.empty(V), np.empty(V), np.empty(V)
-    for v in range(V):
-        dx, dy, dz = vertices[v, 0] - eye[0], vertices[v, 1] - eye[1], vertices[v, 2] - eye[2]
-        for axis in range(3):
-            local[v, axis] = dx * axes[axis, 0] + dy * axes[axis, 1] + dz * axes[axis, 2]
-        inverse[v] = 1.0 / -local[v, 2]
-        x[v] = (local[v, 0] * inverse[v] / HALF_SIDE + 1.0) * (0.5 * side)
-        y[v] = (1.0 - local[v, 1] * inverse[v] / HALF_SIDE) * (0.5 * side)
-    _shade(local, faces, shade)
-    depth = np.zeros((side, side), np.float32)
-    value = np.empty((side, side), np.float32)  # read only where depth is set
-    _fill(x, y, inverse, shade, faces, depth, value)
+    """Draw vertices (V, 3) in camera axes, the eye at the origin. `depth` has to be zero, and is again afterwards."""
+    side = depth.shape[0]
+    for v in range(local.shape[0]):
+        inverse = 1.0 / -local[v, 2]
+        points[v, 0] = (local[v, 0] * inverse / HALF_SIDE + 1.0) * (0.5 * side)
+        points[v, 1] = (1.0 - local[v, 1] * inverse / HALF_SIDE) * (0.5 * side)
+        points[v, 2] = inverse
+    _shade(local, faces, normal, points[:, 3])
+    _fill(points, faces, depth, value)
     _resolve(depth, value, picture)
 
 
 @compiled
-def _shade(local: NDArray[np.float64], faces: NDArray[np.int32], shade: NDArray[np.float64]) -> None:
-    normal = np.zeros(local.shape)
+def _shade(
+    local: NDArray[np.float64], faces: NDArray[np.int32], normal: NDArray[np.float64], shade: NDArray[np.float64]
+) -> None:
+    normal[:] = 0.0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         px, py, pz = local[b, 0] - local[a, 0], local[b, 1] - local[a, 1], local[b, 2] - local[a, 2]
@@ -70,49 +77,52 @@ def _shade(local: NDArray[np.float64], faces: NDArray[np.int32], shade: NDArray[
 
 @compiled
 def _fill(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    inverse: NDArray[np.float64],
-    shade: NDArray[np.float64],
-    faces: NDArray[np.int32],
-    depth: NDArray[np.float32],
-    value: NDArray[np.float32],
+    points: NDArray[np.float64], faces: NDArray[np.int32], depth: NDArray[np.float32], value: NDArray[np.float32]
 ) -> None:
-    """Write the nearest surface at each sample into depth and value (side, side); depth is 1 / distance, 0 is none."""
+    """Write the nearest surface at each sample into depth and value (side, side); depth is 1 / distance, 0 is none.
+
+    points (V, 4): column, row, 1 / distance and shade of each vertex, in one cache line
+    """
     side = depth.shape[0]
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = x[a], y[a], x[b], y[b], x[c], y[c]
+        # Unsigned, or each index would be tested for being negative.
+        a, b, c = np.uint32(faces[f, 0]), np.uint32(faces[f, 1]), np.uint32(faces[f, 2])
+        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        near_c, light_c = points[c, 2], points[c, 3]
         # Rows run down, so faces turned to the viewer have negative area. Behind the camera nothing is drawn.
-        if not area < 0.0 or not (inverse[a] > 0.0 and inverse[b] > 0.0 and inverse[c] > 0.0):
+        if not area < 0.0 or not min(points[a, 2], points[b, 2], near_c) > 0.0:
             continue
         left = int(max(np.ceil(min(ax, bx, cx) - 0.5), 0.0))
         right = int(min(np.floor(max(ax, bx, cx) - 0.5), side - 1.0))
         top = int(max(np.ceil(min(ay, by, cy) - 0.5), 0.0))
         bottom = int(min(np.floor(max(ay, by, cy) - 0.5), side - 1.0))
+        if right < left or bottom < top:
+            continue
         # Barycentric coordinates u of a and v of b are planes over the picture.
         scale = 1.0 / area
         ux, uy = (by - cy) * scale, (cx - bx) * scale
         vx, vy = (cy - ay) * scale, (ax - cx) * scale
-        near_a, near_b = inverse[a] - inverse[c], inverse[b] - inverse[c]
-        light_a, light_b = shade[a] - shade[c], shade[b] - shade[c]
+        near_a, near_b = points[a, 2] - near_c, points[b, 2] - near_c
+        light_a, light_b = points[a, 3] - light_c, points[b, 3] - light_c
         for row in range(top, bottom + 1):
             dy = row + 0.5 - cy
             u_row, v_row = dy * uy, dy * vy
+            depths, values = depth[row], value[row]
             for column in range(left, right + 1):
                 dx = column + 0.5 - cx
                 u = u_row + dx * ux
                 v = v_row + dx * vx
-                if u >= EDGE and v >= EDGE and 1.0 - u - v >= EDGE:
-                    near = np.float32(inverse[c] + u * near_a + v * near_b)
-                    if near > depth[row, column]:
-                        depth[row, column] = near
-                        value[row, column] = shade[c] + u * light_a + v * light_b
+                near = np.float32(near_c + u * near_a + v * near_b)
+                # One branch instead of four, none of which a processor can guess.
+                if (min(u, v, 1.0 - u - v) >= EDGE) & (near > depths[column]):
+                    depths[column] = near
+                    values[column] = light_c + u * light_a + v * light_b
 
 
 @compiled
 def _resolve(depth: NDArray[np.float32], value: NDArray[np.float32], picture: NDArray[np.uint8]) -> None:
+    """The mean of the samples of each pixel; depth is zero afterwards."""
     share = 1.0 / (SAMPLES * SAMPLES)
     for row in range(picture.shape[0]):
         for column in range(picture.shape[1]):
@@ -123,6 +133,11 @@ def _resolve(depth: NDArray[np.float32], value: NDArray[np.float32], picture: ND
                     if depth[i, j] > 0.0:
                         covered += share
                         light += value[i, j] * share
+                        depth[i, j] = 0.0
+            if covered == 0.0:
+                picture[row, column, :3] = 255
+                picture[row, column, 3] = 0
+                continue
             for channel in range(3):
                 colour = DARK[channel] * covered + (BRIGHT[channel] - DARK[channel]) * light + 255.0 * (1.0 - covered)
                 picture[row, column, channel] = np.uint8(colour + 0.5)

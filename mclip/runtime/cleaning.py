@@ -6,7 +6,6 @@ white space collapsed, lower case. No tokenizer.json can say this, and other tex
 
 from __future__ import annotations
 
-import html
 import re
 
 # Neither ftfy nor html changes ASCII without entities and control characters: what nearly all prompts are.
@@ -18,6 +17,8 @@ def clean(text: str, how: str) -> str:
     if how == "none":
         return text
     if not _PLAIN.fullmatch(text):
+        import html
+
         import ftfy  # 30 ms that plain texts need not wait for
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mclip.errors import PackError, UsageError
+from mclip.errors import MclipError, PackError, UsageError
 from mclip.motion import Motion
-from mclip.pack import Manifest, Pack, find_pack, open_pack
+from mclip.pack import TOKEN_TABLE, WORDS, Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
 from mclip.runtime.encoded import Encoded, starts
 from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, Representation, motion_to_features, representation
 from mclip.runtime.session import Session
+from mclip.runtime.tokens import TokenTable, open_table
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
+# A graph is optimised when it is run so often: for a few prompts that takes longer than it saves (measured).
+OPTIMISE_AFTER = 16
 # Of a picture's sides, pixels; CLIP's largest model has 336.
 MAX_IMAGE_SIZE = 1024
 
 
 class Engine:
-    """Runs a pack. Graphs are read, checked and started when they are first used.
+    """Runs a pack. Graphs are read, checked and started when they are first used, and optimised when used often.
 
     Methods take any number of rows and are deterministic.
     """
@@ -35,11 +41,20 @@ class Engine:
     def __init__(self, pack: Pack, device: str = "auto") -> None:
         self.pack, self._device = pack, device
         self._sessions: dict[str, Session] = {}
+        self._runs: Counter[str] = Counter()
+        self._starting: dict[str, Thread] = {}
 
     @classmethod
     def open(cls, pack: str | Path | None = None, device: str = "auto") -> Engine:
         """Open a pack by name or directory; None is the mini pack, or what MCLIP_PACK names. Raises PackError."""
         return cls(open_pack(find_pack(pack)), device)
+
+    def start(self, *graphs: str) -> None:
+        """Begin to start graphs that are going to be used, side by side. What is wrong with one is said at its use."""
+        for name in graphs:
+            if name in self.manifest.graphs and name not in self._sessions and name not in self._starting:
+                self._starting[name] = Thread(target=self._start_quietly, args=(name,))
+                self._starting[name].start()
 
     @property
     def manifest(self) -> Manifest:
@@ -102,7 +117,11 @@ class Engine:
             for row, index in enumerate(chunk):
                 ids[row, : len(tokens[index])] = tokens[index]
                 mask[row, : len(tokens[index])] = 1
-            result[chunk] = self._run("text_encoder", (len(chunk), self.manifest.latent), ids, mask)
+            feeds: dict[str, NDArray[Any]] = {"ids": ids, "mask": mask}
+            if self._table is not None:
+                feeds[WORDS] = self._table[ids]
+            inputs = [feeds[spec.name] for spec in self.manifest.graphs["text_encoder"].inputs]
+            result[chunk] = self._run("text_encoder", (len(chunk), self.manifest.latent), *inputs)
         return result
 
     @property
@@ -188,6 +207,10 @@ class Engine:
         return result
 
     @cached_property
+    def _table(self) -> TokenTable | None:
+        return open_table(self.pack) if TOKEN_TABLE in self.manifest.files else None
+
+    @cached_property
     def _tokenizer(self) -> Any:
         try:
             tokenizer = Tokenizer.from_buffer(self.pack.read("tokenizer.json"))
@@ -212,13 +235,25 @@ class Engine:
         return result
 
     def _graph(self, name: str) -> Session:
-        if name not in self._sessions:
-            session = Session(self.pack.read_graph(name), str(self.pack.path / f"{name}.onnx"), self._device)
-            expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
-            if session.inputs != expected:
-                raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
-            self._sessions[name] = session
+        if thread := self._starting.pop(name, None):
+            thread.join()
+        self._runs[name] += 1
+        optimise = self._runs[name] == OPTIMISE_AFTER
+        if name not in self._sessions or (optimise and self._sessions[name].device == "cpu"):
+            self._sessions[name] = self._session(name, optimise)
         return self._sessions[name]
+
+    def _start_quietly(self, name: str) -> None:
+        with contextlib.suppress(MclipError):
+            self._sessions[name] = self._session(name, optimise=False)
+
+    def _session(self, name: str, optimise: bool) -> Session:
+        path = self.pack.path / f"{name}.onnx"
+        session = Session(self.pack.read_graph(name), str(path), self._device, optimise=optimise)
+        expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
+        if session.inputs != expected:
+            raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
+        return session
 
 
 def shorten(text: str, limit: int = 40) -> str:

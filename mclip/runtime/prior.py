@@ -148,6 +148,8 @@ class Bank:
         distance from those already drawn. When none that differs is left, one of them is moved towards another, or
         towards a near entry of any label if it is the only one.
         """
+        if count == 1:
+            return self.match([text], embedding[None])  # numpy.random takes long to load
         embedding = unit(embedding)
         to_captions, to_latents = embedding[None] @ self.captions.T, self.latents @ embedding
         agreement = self._agreement([text], to_captions)[0]  # (M,)
@@ -181,10 +183,10 @@ class Bank:
         by_label = to_captions[:, self.ids]  # (B, E)
         nearest = np.maximum.reduceat(by_label, self.offsets[:-1], axis=1)  # (B, M)
         mean = np.add.reduceat(by_label, self.offsets[:-1], axis=1) / np.diff(self.offsets)
-        wrong = np.array(
-            [[_WRONG_SIDE * ({_side(text), side} == {"left", "right"}) for side in self._sides] for text in texts]
-        )
-        result: NDArray[np.float32] = 0.5 * (nearest + mean) - wrong
+        result = (0.5 * (nearest + mean)).astype(np.float32)
+        for row, text in enumerate(texts):
+            if spoken := _side(text):
+                result[row] -= [_WRONG_SIDE * ({spoken, side} == {"left", "right"}) for side in self._sides]
         return result
 
     def _best(self, agreement: NDArray[np.float32]) -> int:

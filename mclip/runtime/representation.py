@@ -172,7 +172,7 @@ _BY_NAME = {item.name: item for item in (SMPL24, LEGACY)}
 
 
 def representation(name: str) -> Representation:
-    """The representation of a name in mclip.recipe.REPRESENTATIONS."""
+    """The representation of a name in mclip.names.REPRESENTATIONS."""
     return _BY_NAME[name]
 
 

@@ -22,9 +22,10 @@ _ERRORS_ONLY, _FATAL_ONLY = 3, 4
 class Session:
     """A graph and the device it really runs on."""
 
-    def __init__(self, model: bytes, name: str, device: str = "auto") -> None:
+    def __init__(self, model: bytes, name: str, device: str = "auto", *, optimise: bool = True) -> None:
         """Load an ONNX model; name is for messages, device one of DEVICES, "auto" CUDA where it works, else the CPU.
 
+        optimise: whether to spend half of the time a start takes on making runs faster; on CUDA it always is.
         Raises PackError if it is no model, UsageError for no known device, DeviceError if the device cannot be had.
         """
         if device not in DEVICES:
@@ -37,7 +38,7 @@ class Session:
         wants_cuda = device == "cuda" or (device == "auto" and _has_nvidia_driver())
         if wants_cuda:
             _load_cuda_libraries()
-        self._session = _create(model, name, [_CUDA, _CPU] if wants_cuda else [_CPU])
+        self._session = _create(model, name, [_CUDA, _CPU] if wants_cuda else [_CPU], optimise or wants_cuda)
         # onnxruntime lists CUDA without a GPU, and falls back without a word that can be caught.
         self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         if device == "cuda" and self.device != "cuda":
@@ -60,8 +61,12 @@ class Session:
 _GET_CUDA = 'pip install "mclip[cuda]" on a machine with an NVIDIA driver, or leave --device out'
 
 
-def _create(model: bytes, name: str, providers: list[str]) -> Any:
+def _create(model: bytes, name: str, providers: list[str], optimise: bool) -> Any:
     options = onnxruntime.SessionOptions()
+    if not optimise:
+        # Weights stay as they are stored and are turned into fp32 in each run, a layer at a time: no copy of them all.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     # A failed start of CUDA is reported by us, once.
     options.log_severity_level = _FATAL_ONLY if _CUDA in providers else _ERRORS_ONLY
     # Threads that wait for work by spinning make everything else on a busy machine slow, us first (measured: 2 times).

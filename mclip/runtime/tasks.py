@@ -72,7 +72,9 @@ def generate(
     """
     if not 1 <= variations <= MAX_VARIATIONS:
         raise UsageError(f"--variations {variations} is not between 1 and {MAX_VARIATIONS}")
-    if variations > 1 and engine.prior is None:
+    # While the graphs start, the other half of the work: the prior and the tokenizer.
+    engine.start(*(["text_encoder"] if any(not prompt.picture for prompt in prompts) else []), "motion_decoder")
+    if engine.prior is None and variations > 1:
         raise UsageError(
             f"the pack {engine.manifest.name} has one motion for each text",
             "variations need a pack with a prior: mclip export --store adds one",

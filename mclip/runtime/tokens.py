@@ -1,0 +1,57 @@
+"""The token table: the rows a text tower begins with, kept beside its graph.
+
+A text has a few tokens of tens of thousands. Memory-mapped, the rows of the others are neither read into memory nor
+copied with the graph. token_embeddings.npy is an array (V,) of records, one for each token id:
+
+    scale   float32       one number each
+    values  (W,)          float32, float16 or int8, times scale
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mclip.errors import PackError
+from mclip.pack import TOKEN_TABLE, Pack
+
+
+class TokenTable:
+    """The rows of a token table (module docstring)."""
+
+    def __init__(self, records: NDArray[Any]) -> None:
+        self._records = records
+
+    def __getitem__(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows (..., W) of token ids (...). Raises PackError for an id that has none."""
+        if ids.size and not 0 <= int(ids.max()) < len(self._records):
+            raise PackError(f"the token table has no row {int(ids.max())}", "re-run mclip export")
+        records = self._records[ids]
+        rows: NDArray[np.float32] = records["values"] * records["scale"][..., None]
+        return rows
+
+
+def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
+    """Write token_embeddings.npy: values (V, W) times scale (V,)."""
+    records = np.empty(len(values), [("scale", "<f4"), ("values", values.dtype, values.shape[1:])])
+    records["scale"], records["values"] = scale, values
+    np.save(path, records)
+
+
+def open_table(pack: Pack) -> TokenTable:
+    """The token table of a pack that lists one. Raises PackError if it is none."""
+    path = pack.check(TOKEN_TABLE)
+    try:
+        records = np.load(path, mmap_mode="r", allow_pickle=False)
+        fields: Any = records.dtype.fields or {}
+        if records.ndim != 1 or set(fields) != {"scale", "values"}:
+            raise ValueError(f"it is {records.dtype} {records.shape}")
+        if fields["scale"][0] != np.float32 or fields["values"][0].base not in (np.float32, np.float16, np.int8):
+            raise ValueError(f"it is {records.dtype}")
+    except Exception as error:
+        # numpy raises several kinds for damaged files.
+        raise PackError(f"{path}: is no token table ({error})", "re-run mclip export") from None
+    return TokenTable(records)
