@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bulk import prompts
-from benchmarks.swings import write_motions
 from benchmarks.search import make
+from benchmarks.swings import write_motions
 from mclip.runtime.engine import Engine
 from mclip.runtime.index import NAME
 
