@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "interpolate": "Make motions between motions.",
     "classify": "Say what motions show, among labels of your choice.",
     "search": "Find motions by what they show, or by an example.",
-    "view": "Draw a motion as a sheet of pictures.",
+    "view": "Look at motions.",
     "convert": "Turn a motion file into another format, on SMPL's skeleton.",
     "preprocess": "Read a folder of motion files into one store for training.",
     "train": "Train a model from a store and a recipe.",
