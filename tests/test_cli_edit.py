@@ -180,3 +180,14 @@ def test_words_the_pack_does_not_know_are_warned_about(shipped: Run) -> None:
     done = shipped("edit", "walk.npz", "--add", "sexy")
     assert done.code == 0
     assert "'sexy' is no style or action the pack was trained on" in done.err.splitlines()[0]
+
+
+def test_words_near_an_action_only_say_what_they_were_taken_for(shipped: Run) -> None:
+    assert shipped("generate", "walk", "-o", "walk.npz").code == 0
+    done = shipped("edit", "walk.npz", "--add", "drunk", "--add", "confident")
+    assert done.code == 0
+    assert done.err.splitlines() == [
+        "warning: 'drunk' is nearest to 'drinking' (0.81); taken for the action 'drink'",
+        "warning: 'confident' is no style by itself; taken for the opposite of the style 'not-confident' "
+        f"for {done.out.splitlines()[1].rsplit(' for ')[-1]}",
+    ]
