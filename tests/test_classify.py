@@ -248,6 +248,9 @@ def test_animations_of_one_file_are_told_apart(mclip: Run) -> None:
         (["labels.txt"], 4, "not a motion file"),
         (["short.npz"], 4, "needs 0.33 s"),
         (["clips", "--labels", "labels.txt"], 4, "one label"),
+        (["clips", "--labels", "twice.csv"], 4, "twice.csv: 'Walk' stands twice, line 2 and line 4"),
+        (["clips", "--labels", ""], 2, "--labels is empty"),
+        (["clips", "--labels", "  "], 2, "--labels is empty"),
         (["clips", "--labels", "absent.txt"], 4, "absent.txt: cannot be read"),
         (["clips", "--labels", "walk,walk"], 2, "stands twice"),
         (["clips", "--labels", "walk,"], 2, "label 2 is empty"),
@@ -263,6 +266,7 @@ def test_animations_of_one_file_are_told_apart(mclip: Run) -> None:
 def test_mistakes_get_their_exit_code(mclip: Run, arguments: list[str], code: int, said: str) -> None:
     Path("empty").mkdir()
     Path("labels.txt").write_text("walk\n")
+    Path("twice.csv").write_text("label\nwalk\nrun\nWalk \n")
     swinging("head", 0, 1, frames=4).save(Path("short.npz"))
     # The tiny pack reads texts of twelve tokens.
     labels = [] if "--labels" in arguments else ["--labels", TWO]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,30 @@ def test_files_of_others_are_not_replaced_without_force(mclip: Run) -> None:
     assert mclip("edit", "nod.npz", "--add", "bends", "--force").code == 0
 
 
+@pytest.mark.parametrize(
+    "line", ["edit one.npz --add bends", "interpolate one.npz bends", "interpolate nod.npz one.npz"]
+)
+def test_a_motion_of_one_frame_is_refused(mclip: Run, line: str) -> None:
+    load_npz(Path("nod.npz")).slice(0, 1).save(Path("one.npz"))
+    before = made()
+    done = mclip(*line.split())
+    assert (done.code, done.out) == (4, "")
+    assert done.err.startswith("mclip: one.npz: the motion lasts 0.03 s, less than 0.33 s")
+    assert made() == before
+
+
+def test_a_motion_of_ten_thousand_frames_is_edited_whole(mclip: Run) -> None:
+    nod = load_npz(Path("nod.npz"))
+    rows = np.arange(10_000) % len(nod)
+    replace(nod, pose=nod.pose[rows], transl=nod.transl[rows], fps=300.0).save(Path("long.npz"))
+    assert mclip("edit", "long.npz", "--add", "bends").code == 0
+    edited = load_npz(Path("long-bends.npz"))
+    assert len(edited) == 10_000
+    assert (
+        turned(edited, load_npz(Path("long.npz")))[-100:].mean() > 1e-4
+    )  # the tiny pack's latents are near each other
+
+
 def test_the_owners_line_with_the_shipped_pack(shipped: Run) -> None:
     assert shipped("generate", "walk", "-o", "walk.npz").code == 0
     done = shipped("edit", "walk.npz", "--add", "angry")
@@ -180,3 +205,14 @@ def test_words_the_pack_does_not_know_are_warned_about(shipped: Run) -> None:
     done = shipped("edit", "walk.npz", "--add", "sexy")
     assert done.code == 0
     assert "'sexy' is no style or action the pack was trained on" in done.err.splitlines()[0]
+
+
+def test_words_near_an_action_only_say_what_they_were_taken_for(shipped: Run) -> None:
+    assert shipped("generate", "walk", "-o", "walk.npz").code == 0
+    done = shipped("edit", "walk.npz", "--add", "drunk", "--add", "confident")
+    assert done.code == 0
+    assert done.err.splitlines() == [
+        "warning: 'drunk' is nearest to 'drinking' (0.81); taken for the action 'drink'",
+        "warning: 'confident' is no style by itself; taken for the opposite of the style 'not-confident' "
+        f"for {done.out.splitlines()[1].rsplit(' for ')[-1]}",
+    ]

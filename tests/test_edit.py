@@ -15,12 +15,12 @@ from mclip.geometry import angle_between, axis_angle_to_matrix
 from mclip.pack import Pack
 from mclip.runtime.axis import load_axis, save_axis
 from mclip.runtime.bases import Source, read_source, to_base
-from mclip.runtime.directions import directions
+from mclip.runtime.directions import _person, directions
 from mclip.runtime.edit import Term, edit, move, prepare, read_strengths, read_terms
 from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank, unit
 from mclip.runtime.residual import joint_weights
-from mclip.runtime.styles import Styles
+from mclip.runtime.styles import Styles, is_opposite
 from tests.fakes import swinging
 
 ALL = joint_weights(None)
@@ -136,14 +136,37 @@ def vector(*values: float) -> NDArray[np.float32]:
 
 
 def test_a_style_leads_from_the_own_label_to_the_same_action_in_it() -> None:
-    assert STYLES.direction("old", "walk/normal").tolist() == [0, 1, 0, 0]
-    assert STYLES.direction("old", "run/angry").tolist() == [0, 2, 0, -3]
+    assert np.allclose(STYLES.direction("old", "walk/normal"), [0, 1.2, 0, 0])
+    assert np.allclose(STYLES.direction("old", "run/angry"), [0, 1.2 * 2, 0, 1.2 * -3])
 
 
-def test_a_style_the_action_lacks_is_borrowed_from_those_that_have_it() -> None:
-    assert STYLES.direction("angry", "walk/normal").tolist() == [0, 0, 0, 3]
-    # "kick" has no style of its own to start from: all others are taken.
-    assert np.allclose(STYLES.direction("old", "kick"), [0, 1.5, 0, -0.75])
+def test_a_style_the_action_lacks_is_borrowed_from_those_that_are_like_it() -> None:
+    assert np.allclose(STYLES.direction("angry", "walk/normal"), [0, 0, 0, 1.2 * 3])
+    # "kick" has no style of its own to start from: all others are taken, one step long 1 and one 2.5. Its cosines with
+    # "walk" and "run" are 0.671 and 0.853.
+    run = 1 / (1 + np.exp((0.67082 - 0.85280) / 0.1))
+    both = np.array([0, 1 - run + 2 * run, 0, -1.5 * run])
+    wanted = 1.2 * (1 - run + 2.5 * run) * both / np.linalg.norm(both)
+    assert np.allclose(STYLES.direction("old", "kick"), wanted, atol=1e-3)
+
+
+def test_half_of_a_direction_is_what_the_captions_say() -> None:
+    styles = replace(STYLES, captions=np.roll(STYLES.captions, 1, axis=1))
+    assert np.allclose(styles.direction("old", "walk/normal"), [0, 1.2 * 0.5**0.5, 1.2 * 0.5**0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "style", "opposite"),
+    [
+        ("confident", "not-confident", True),
+        ("Not confident", "not-confident", False),
+        ("insecure", "not-confident", False),
+        ("not angry", "angry", True),
+        ("furious", "angry", False),
+    ],
+)
+def test_a_denial_turns_a_style_round(text: str, style: str, *, opposite: bool) -> None:
+    assert is_opposite(text, style) == opposite
 
 
 def test_a_wording_finds_its_style() -> None:
@@ -159,16 +182,23 @@ def test_a_latent_finds_its_label() -> None:
     assert STYLES.label_of(vector(2, 0, 0, 0)) == "walk/normal"
 
 
-def test_a_known_action_is_its_centre_and_nonsense_is_a_guess(engine: Engine) -> None:
+def test_a_known_action_is_its_centre_and_words_like_it_are_a_guess(engine: Engine) -> None:
     prior = engine.prior
     assert isinstance(prior, Bank)
     latents = to_base(engine, source()).latents
-    known, odd = directions(engine, [Source("bends", None), Source("slowly", None)], latents)
+    known, near = directions(engine, [Source(text, None) for text in ("bends", "slowly")], latents)
     assert not known.guess and known.meaning == "the action 'bend'"
     centre = prior.latents[[prior.labels[label] == "bend" for label in prior.label]].mean(axis=0)
     assert float(known.vector @ centre / np.linalg.norm(centre)) == pytest.approx(1.0, abs=1e-5)
-    score = prior.match(["slowly"], engine.encode_text(["slowly"]))[0].score
-    assert odd.guess == (score < 0.5)
+    assert near.meaning == "the action 'bend'" and near.guess == "is nearest to 'a person bends slowly' (0.62)"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("angry", "an angry person"), ("tired", "a tired person"), ("an old", "an old person"), ("a", "an a person")],
+)
+def test_an_article_is_not_doubled(text: str, sentence: str) -> None:
+    assert _person(text) == sentence
 
 
 def test_an_axis_comes_back_as_it_was(engine: Engine, tmp_path: Path) -> None:

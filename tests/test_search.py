@@ -316,7 +316,7 @@ def test_like_groups_and_single_files(mclip: Run) -> None:
         (["nods", "note.txt"], 4, "not a motion file"),
         (["--like", "library/torn.bvh", "library"], 4, "has no MOTION section"),
         (["--like", "absent.npz", "library"], 4, "no such file"),
-        (["--like", "short.npz", "library"], 4, "needs 0.33 s"),
+        (["--like", "short.npz", "library"], 4, "short.npz: lasts 0.13 s, the pack tiny needs 0.33 s"),
         (["nods", "library", "--top", "0"], 2, "must be 1 or more"),
         (["nods", "library", "--index", "note.txt"], 4, "not an index"),
         (["nods", "library", "library/deep", "--index", "x"], 2, "one folder"),

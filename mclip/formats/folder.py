@@ -42,25 +42,39 @@ def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            entries = list(os.scandir(folder))
+            with os.scandir(folder) as listing:
+                entries = list(listing)
         except OSError as error:
             problems.append((Path(folder).as_posix(), f"folder cannot be opened ({error.strerror})"))
             continue
         folders = []
         for entry in entries:
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 continue
-            if _is_folder(entry):
-                folders.append((entry.path, f"{prefix}{name}/"))
-            elif name.lower().endswith(SUFFIXES) and not is_shape_file(name):
-                status_or_reason = _status(entry, name)
-                if isinstance(status_or_reason, str):
-                    problems.append(((prefix + name).encode(errors="replace").decode(), status_or_reason))
-                else:
-                    found[prefix + name] = status_or_reason
+            wanted = name.lower().endswith(SUFFIXES) and not is_shape_file(name)
+            try:
+                if entry.is_dir():
+                    folders.append((entry.path, f"{prefix}{name}/"))
+                    continue
+                if not wanted:
+                    continue
+                status = entry.stat()
+            except OSError as error:
+                if not wanted:
+                    continue
+                reason = f"cannot be opened ({error.strerror})"
+            else:
+                # Opening a pipe would wait for ever.
+                reason = "" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+            if not name.isascii() and not _is_unicode(name):
+                reason = "its name is not valid Unicode"
+            if reason:
+                problems.append(((prefix + name).encode(errors="replace").decode(), reason))
+            else:
+                found[prefix + name] = status
         waiting += sorted(folders, reverse=True)
-    return dict(sorted(found.items())), sorted(problems)
+    return {name: found[name] for name in sorted(found)}, sorted(problems)
 
 
 def find_sources(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
@@ -91,25 +105,12 @@ def gather(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[str, str]]]:
     return list(files), problems
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _status(entry: os.DirEntry[str], name: str) -> os.stat_result | str:
-    """The status of a file, or why it cannot be opened at all."""
+def _is_unicode(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "its name is not valid Unicode"
-    try:
-        status = entry.stat()
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    # Opening a pipe would wait for ever.
-    return status if stat.S_ISREG(status.st_mode) else "is not a regular file"
+        return False
+    return True
 
 
 def reason_of(error: BaseException, path: Path) -> str:

@@ -7,13 +7,14 @@ A text is taken as one of three things, tried in this order:
     neither                   text("a drunk person") - text("a person"), as far as the text space can tell
 
 Without a prior only the third is left. A motion is its mean latent. An action and a motion are *places*: added alone
-they pull the motion half of the way towards them, added with another one removed they leave only the difference.
+they pull the motion half of the way towards them, added with another one removed they leave only the difference. What
+is not nearly in a caption's words comes with a warning that says what it was taken for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,23 @@ from numpy.typing import NDArray
 from mclip.runtime.bases import Source, look_at
 from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank, unit
-from mclip.runtime.styles import Styles
+from mclip.runtime.styles import Styles, is_opposite, style_of
 
-# Cosines of "an X person" - "a person" with the styles of the mini pack: styles 0.4 to 0.9, actions below.
+# Cosines of a wording and the styles of the mini pack: styles 0.4 to 0.9, actions and nonsense below.
 _STYLE = 0.4
+# If the nearest caption is of that style too.
+_STYLE_OF_CAPTION = 0.3
+# Where text and caption agree less, the words mean something else as often as not: "drunk" has 0.81 with "drinking".
+_SAME_WORDS = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Direction:
-    """A vector (D,) to add to latents of unit length, what the source was taken for, and whether that is a guess."""
+    """A vector (D,) to add to latents of unit length, what the source was taken for, and if that is a guess, why."""
 
     vector: NDArray[np.float32]
     meaning: str
-    guess: bool = False
+    guess: str = ""
 
 
 def directions(engine: Engine, sources: Sequence[Source], latents: NDArray[np.float32]) -> list[Direction]:
@@ -53,20 +58,29 @@ def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) 
         return Direction(unit(unit(latents).mean(axis=0)), "the motion")
     text = source.name
     engine.tokenize([text])
-    plain, styled, person = engine.encode_text([text, _person(text), "a person"])
+    plain, *said = engine.encode_text([text, _person(text), "a person", f"a person moves {text}", "a person moves"])
+    wording = 0.5 * (said[0] - said[1] + said[2] - said[3])
+    literal = Direction(said[0] - said[1], "what the text space makes of it")
     if styles is None or engine.prior is None or engine.manifest.prior is None:
-        return Direction(styled - person, "what the text space makes of it")
-    style, score = styles.find(styled - person, own)
-    if score >= _STYLE:
-        return Direction(styles.direction(style, own), f"the style {style!r} for {own!r}")
+        return literal
     match = engine.prior.match([text], plain[None])[0]
+    style, score = styles.find(wording, own)
+    if score >= (_STYLE_OF_CAPTION if style == style_of(match.label) else _STYLE):
+        vector = styles.direction(style, own)
+        if is_opposite(text, style):
+            return Direction(-vector, f"the opposite of the style {style!r} for {own!r}", "is no style by itself")
+        return Direction(vector, f"the style {style!r} for {own!r}")
     if match.score >= engine.manifest.prior.confident:
         centre = styles.centres[styles.labels.index(match.label)]
-        return Direction(unit(centre), f"the action {match.label!r}")
-    return Direction(styled - person, "what the text space makes of it", guess=True)
+        near = "" if match.score >= _SAME_WORDS else f"is nearest to {match.caption!r} ({match.score:.2f})"
+        return Direction(unit(centre), f"the action {match.label!r}", near)
+    return replace(literal, guess="is no style or action the pack was trained on")
 
 
 def _person(text: str) -> str:
-    """ "angry" becomes "an angry person"."""
+    """ "angry" and "an angry" become "an angry person"."""
     words = text.strip()
+    first, _, rest = words.partition(" ")
+    if first.lower() in ("a", "an") and rest:
+        words = rest
     return f"{'an' if words[:1].lower() in 'aeiou' else 'a'} {words} person"

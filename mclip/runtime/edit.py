@@ -26,9 +26,9 @@ MAX_SWEEP = 20
 # The cosine of an edited latent with the nearest training latent. With the mini pack, recordings it has not seen have
 # 0.85 and more, edits of strength one 0.7 to 0.95.
 _NEAR = 0.6
-# The cosine of an edited latent with the motion's own from which on all of the motion's detail is kept; below, the two
-# are ever less alike, and at a right angle none is. Changes of style stay above 0.7.
-_SAME_KIND = 0.5
+# The cosine of an edited latent with the motion's own at which none of the motion's detail is kept, which carries its
+# style too; from there to 1 ever more is, about half of it where a style was changed.
+_OTHER_KIND = 1 / 3
 # Without a prior nobody knows where training latents are: with the motion's own latent, then.
 _NEAR_OWN = 0.5
 
@@ -121,10 +121,7 @@ def prepare(engine: Engine, base: Base, terms: Sequence[Term], axis: Path | None
         names.append(f"{'+' if term.sign > 0 else '-'} {shorten(term.source.name)}")
         meanings.append({"name": term.source.name, "sign": "+" if term.sign > 0 else "-", "meaning": direction.meaning})
         if direction.guess:
-            warnings.append(
-                f"warning: {shorten(term.source.name)!r} is no style or action the pack was trained on; "
-                f"taken for {direction.meaning}"
-            )
+            warnings.append(f"warning: {shorten(term.source.name)!r} {direction.guess}; taken for {direction.meaning}")
     if axis is not None:
         name, saved = load_axis(axis, engine)
         vector += saved
@@ -144,7 +141,7 @@ def edit(
     latents = move(base.latents, np.float32(strength) * what.vector)
     features = framing.decode(engine, latents, windows.length)
     similar = np.sum(unit(latents) * unit(base.latents), axis=-1)  # (K,)
-    detail = np.clip(similar / _SAME_KIND, 0.0, 1.0)
+    detail = np.clip((similar - _OTHER_KIND) / (1.0 - _OTHER_KIND), 0.0, 1.0)
     keep = windows.blend(np.repeat(detail[:, None], windows.length, axis=1))
     change = Change(base.own, framing.join(windows, features, engine.manifest.fps), keep)
     motion = apply(base.motion, change, weights, keep_root=keep_root)

@@ -65,6 +65,8 @@ def read_labels(value: str | None) -> list[str]:
     """
     if value is None or value.lower() in NAMED:
         return list(NAMED[value.lower() if value else "babel-60"])
+    if not value.strip():
+        raise UsageError("--labels is empty", '--labels "walk, run, sit down", a file, or babel-60')
     path = Path(value)
     if "," in value and not _exists(path):
         labels = [part.strip() for part in value.split(",")]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import DataError, UsageError
+from mclip.errors import DataError, MotionError, UsageError
 from mclip.formats import check_readable, load
 from mclip.motion import Motion
 from mclip.runtime.babel import BABEL_60
 from mclip.runtime.classify import check_length
 from mclip.runtime.engine import Engine
-from mclip.runtime.index import Index, index_files, update_index
+from mclip.runtime.index import Entry, Index, index_files, update_index
 from mclip.runtime.labels import locate_labels
 from mclip.runtime.prior import Bank, unit
 
@@ -63,27 +62,26 @@ class Library:
     def __init__(self, shelves: Sequence[tuple[Path, Index]]) -> None:
         """shelves: folders and their indices; an index whose paths are complete has the folder Path()."""
         self._shelves = shelves
-        counts = [n for _, index in shelves for entry in index.entries for _, n in entry.motions]
+        self._files = [(folder, entry) for folder, index in shelves for entry in index.entries]
+        # (files + 1,) number of the first motion of each file
+        self._firsts: NDArray[np.int64] = np.cumsum([0, *(len(e.motions) for _, e in self._files)], dtype=np.int64)
+        counts = [windows for _, entry in self._files for _, windows in entry.motions]
         self._offsets: NDArray[np.int64] = np.cumsum([0, *counts], dtype=np.int64)  # (M+1,) rows of all latents
 
     def __len__(self) -> int:
         """The number of motions M."""
         return len(self._offsets) - 1
 
-    @cached_property
-    def _names(self) -> list[tuple[Path, str, str]]:
-        """Folder, path below it, and animation of each motion."""
-        return [
-            (folder, entry.path, animation if len(entry.motions) > 1 else "")
-            for folder, index in self._shelves
-            for entry in index.entries
-            for animation, _ in entry.motions
-        ]
+    def _file(self, motion: int) -> tuple[Path, Entry, int]:
+        """A motion's folder, its file, and which of the file's motions it is."""
+        place = int(np.searchsorted(self._firsts, motion, side="right")) - 1
+        return *self._files[place], motion - int(self._firsts[place])
 
     def path(self, motion: int) -> str:
         """A motion's file and animation."""
-        folder, name, animation = self._names[motion]
-        return f"{folder / name}#{animation}" if animation else str(folder / name)
+        folder, entry, number = self._file(motion)
+        animation = entry.motions[number][0] if len(entry.motions) > 1 else ""
+        return f"{folder / entry.path}#{animation}" if animation else str(folder / entry.path)
 
     def search(
         self, queries: NDArray[np.float32], top: int, *, dedupe: bool = False, without: Path | None = None
@@ -167,8 +165,8 @@ class Library:
         raise IndexError(motion)
 
     def _is(self, motion: int, path: Path) -> bool:
-        folder, name, _ = self._names[motion]
-        return (folder / name).resolve() == path.resolve()
+        folder, entry, _ = self._file(motion)
+        return (folder / entry.path).resolve() == path.resolve()
 
 
 def open_library(
@@ -211,7 +209,10 @@ def text_query(engine: Engine, text: str) -> NDArray[np.float32]:
 def motion_query(engine: Engine, path: Path) -> NDArray[np.float32]:
     """What to look for when a motion is to be like that of a file: its windows (Q, D). Raises MotionError."""
     motion: Motion = load(path)
-    check_length(engine.manifest, motion)
+    try:
+        check_length(engine.manifest, motion)
+    except MotionError as error:
+        raise MotionError(f"{path}: {error.message}", error.hint) from None
     (encoded,) = engine.encode_motions([motion])
     rows = np.unique(np.linspace(0, len(encoded.latents) - 1, _MAX_QUERIES).round().astype(np.int64))
     return unit(encoded.latents[rows])
