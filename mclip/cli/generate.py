@@ -19,7 +19,7 @@ def generate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File (.npz, .bvh), or folder. [default: TEXT.npz]"),
+        typer.Option("-o", "--out", help="File (.npz, .bvh, .glb, .csv, .npy), or folder. [default: TEXT.npz]"),
     ] = None,
     file: Annotated[
         str | None, typer.Option(help="Prompts, one a line, or JSONL with text, seconds and out; - is stdin.")
@@ -49,9 +49,9 @@ def generate(
     """
     from mclip.console import emit, err, progress
     from mclip.errors import UsageError
-    from mclip.formats import save
     from mclip.runtime import prompts, tasks
     from mclip.runtime.engine import Engine
+    from mclip.view.files import save
 
     if seed is not None and (variations == 1 or seed < 0):
         raise UsageError(
