@@ -22,9 +22,7 @@ def view(
     size: Annotated[
         int | None, typer.Option(help="Height of a picture in pixels. [default: 320, 240 in a film]")
     ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Pictures per second of a film. [default: FILE's, up to 30]")
-    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Pictures per second of a film. [default: FILE's or 30]")] = None,
     camera: Annotated[str, typer.Option(help="follow, front, side or turntable.")] = "follow",
     transparent: Annotated[bool, typer.Option("--transparent", help="No floor, no background; not for .mp4.")] = False,
     body: Annotated[Path | None, typer.Option(help="SMPL body (.npz or .pkl). [default: the free body]")] = None,
@@ -54,10 +52,11 @@ def view(
     look = Look(frames=frames, size=size, fps=fps, view=camera, transparent=transparent, backend=renderer)
     check_output(path, look, force=force)
     motions = [load(file, rig=rig, take=take) for file in files]
-    captions = [
-        _caption(file, motion, take, alone=len(files) == 1) for file, motion in zip(files, motions, strict=True)
+    named = [
+        (_caption(file, motion, take, alone=len(files) == 1), motion)
+        for file, motion in zip(files, motions, strict=True)
     ]
-    write_preview(path, list(zip(captions, motions, strict=True)), load_body(body), look, force=force)
+    write_preview(path, named, load_body(body), look, force=force)
     told = [{"frames": len(motion), "fps": motion.fps, "seconds": motion.seconds} for motion in motions]
     emit(
         {"path": str(path), **(told[0] if len(told) == 1 else {"motions": told})},
