@@ -155,9 +155,9 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True)
 
 
-def test_the_command_writes_a_picture_beside_the_motion(tmp_path: Path) -> None:
+def test_the_command_writes_a_picture(tmp_path: Path) -> None:
     sit_down().save(tmp_path / "sit.npz")
-    result = run("sit.npz", "--frames", "3", "--size", "64", "--json", cwd=tmp_path)
+    result = run("sit.npz", "-o", "sit.png", "--frames", "3", "--size", "64", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"path": "sit.png", "frames": 21, "fps": 20.0, "seconds": 1.05}
     assert is_preview(tmp_path / "sit.png")
@@ -168,9 +168,11 @@ def test_the_command_writes_a_picture_beside_the_motion(tmp_path: Path) -> None:
     [
         (["missing.npz"], 4),
         (["sit.npz", "-o", "sit.docx"], 2),
-        (["sit.npz", "--renderer", "blender"], 2),
-        (["sit.npz", "--frames", "0"], 2),
-        (["sit.npz", "--body", "SMPL_NEUTRAL.pkl"], 5),
+        (["sit.npz", "-o", "sit.png", "--renderer", "blender"], 2),
+        (["sit.npz", "-o", "sit.png", "--frames", "0"], 2),
+        (["sit.npz", "-o", "sit.png", "--body", "SMPL_NEUTRAL.pkl"], 5),
+        (["sit.npz", "--body", "SMPL_NEUTRAL.pkl"], 2),
+        (["sit.npz", "--camera", "side"], 2),
         (["sit.npz", "-o", "."], 2),
     ],
 )

@@ -1,4 +1,4 @@
-"""mclip view: pictures and films of motions."""
+"""mclip view: motions as a page, a picture, or in the terminal."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mclip.motion import Motion
+    from mclip.view.page import Shown
+    from mclip.view.preview import Look
 
 
 def view(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Motions: .npz, .bvh, .amc or .glb.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Picture (.png) or film (.webp, .gif, .mp4). [default: FILE.png]")
+        Path | None,
+        typer.Option("-o", "--out", help="Page .html, picture .png, film .webp .gif .mp4. [default: FILE.html]"),
     ] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Play it here, in the terminal.")] = False,
     frames: Annotated[
-        int | None, typer.Option(help="Pictures on a sheet, evenly spaced over the motion. [default: 8]")
+        int | None, typer.Option(help="Pictures of a .png, evenly spaced over the motion. [default: 8]")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Height of a picture in pixels. [default: 320, 240 in a film]")
+        int | None, typer.Option(help="Height of a picture in pixels. [default: 320; in a film 240]")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Pictures per second of a film. [default: FILE's or 30]")] = None,
-    camera: Annotated[str, typer.Option(help="follow, front, side or turntable.")] = "follow",
-    transparent: Annotated[bool, typer.Option("--transparent", help="No floor, no background; not for .mp4.")] = False,
+    fps: Annotated[float | None, typer.Option(help="Pictures a second of a film. [default: FILE's or 30]")] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Of pictures and films: follow, front, side or turntable. [default: follow]")
+    ] = None,
+    transparent: Annotated[
+        bool, typer.Option("--transparent", help="Pictures and films without floor and background; not .mp4.")
+    ] = False,
     body: Annotated[Path | None, typer.Option(help="SMPL body (.npz or .pkl). [default: the free body]")] = None,
     renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
@@ -32,41 +39,91 @@ def view(
     force: Annotated[bool, typer.Option("--force", help="Replace a file mclip view did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Draw motions as a sheet of pictures or as a film.
+    """Look at motions.
 
-    A sheet has the body at even times, from left to right, a row for each motion. A film plays the motions side by
-    side. The camera follows the body, stands still in front or at its left side, or goes around it once.
+    A page plays one or several side by side in any browser, without a network; without -o it is opened. A picture has
+    the body at even times, from left to right, a row for each motion; a film plays them in a grid. Their camera goes
+    along with the body, stands still in front of it or at its left side, or goes around it once.
+
+    Example: mclip view sit.npz
+
+    Example: mclip view walk.npz walk-angry.npz -o compare.html
 
     Example: mclip view sit.npz -o sit.png
 
-    Example: mclip view walk.npz walk-old.npz -o compare.webp --camera side
+    Example: mclip view walk.npz walk-angry.npz -o compare.webp --camera side
     """
-    from mclip.body.model import load_body
-    from mclip.console import emit
+    from mclip.errors import UsageError
     from mclip.formats import check_readable, load
-    from mclip.view.preview import Look, check_output, write_preview
+    from mclip.view.page import SUFFIXES, Shown, check_page_output, default_page, names_of
+    from mclip.view.preview import Look, check_output
 
     for file in files:
         check_readable(file)
-    path = out or files[0].with_suffix(".png")
-    look = Look(frames=frames, size=size, fps=fps, view=camera, transparent=transparent, backend=renderer)
-    check_output(path, look, force=force)
-    motions = [load(file, rig=rig, take=take) for file in files]
-    named = [
-        (_caption(file, motion, take, alone=len(files) == 1), motion)
-        for file, motion in zip(files, motions, strict=True)
+    path = out or default_page(files)
+    page = path.suffix.lower() in SUFFIXES and not terminal
+    if page:
+        # The page hands its body on, which the licence of SMPL does not allow.
+        if body:
+            raise UsageError("a page shows the free body only", "leave --body out, or make a picture: -o FILE.png")
+        check_page_output(path, force=force)
+    given = {"frames": frames, "size": size, "fps": fps, "camera": camera, "transparent": transparent or None}
+    look = Look(frames, size, fps, camera or "follow", transparent, renderer)
+    if page or terminal:
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--{unused[0]} is for pictures and films", "-o FILE.png, or -o FILE.webp")
+    else:
+        check_output(path, look, force=force)
+    shown = [
+        Shown(name, load(file, rig=rig, take=take), file.name)
+        for name, file in zip(names_of(files), files, strict=True)
     ]
+    if page:
+        _page(path, shown, opened=out is None, force=force, as_json=as_json)
+    elif terminal:
+        _terminal(shown, body, out, as_json=as_json)
+    else:
+        _picture(path, shown, body, look, force=force, as_json=as_json)
+
+
+def _page(path: Path, shown: list[Shown], *, opened: bool, force: bool, as_json: bool) -> None:
+    import sys
+
+    from mclip.console import emit
+    from mclip.view.browser import open_page
+    from mclip.view.page import motion_page, write_page
+
+    write_page(path, motion_page(shown), force=force)
+    # Nobody waits for a window where the output goes to another program.
+    if opened and not as_json and sys.stdout is not None and sys.stdout.isatty():
+        open_page(path)
+    motions = [
+        {"name": each.name, "frames": len(each.motion), "fps": each.motion.fps, "seconds": each.motion.seconds}
+        for each in shown
+    ]
+    emit({"path": str(path), "motions": motions}, as_json=as_json, text=str(path))
+
+
+def _terminal(shown: list[Shown], body: Path | None, out: Path | None, *, as_json: bool) -> None:
+    from mclip.body.model import load_body
+    from mclip.errors import UsageError
+    from mclip.view.page import caption
+    from mclip.view.terminal import play_in_terminal
+
+    if out or as_json or len(shown) > 1:
+        raise UsageError("--terminal plays one motion and writes nothing", "leave other motions, -o and --json out")
+    play_in_terminal(shown[0].motion, load_body(body), caption=caption(shown[0]))
+
+
+def _picture(path: Path, shown: list[Shown], body: Path | None, look: Look, *, force: bool, as_json: bool) -> None:
+    from mclip.body.model import load_body
+    from mclip.console import emit
+    from mclip.view.page import caption
+    from mclip.view.preview import write_preview
+
+    # Beside others, its name tells a motion apart, not what it was made from.
+    named = [(each.name if len(shown) > 1 else caption(each), each.motion) for each in shown]
     write_preview(path, named, load_body(body), look, force=force)
-    told = [{"frames": len(motion), "fps": motion.fps, "seconds": motion.seconds} for motion in motions]
-    emit(
-        {"path": str(path), **(told[0] if len(told) == 1 else {"motions": told})},
-        as_json=as_json,
-        text=str(path),
-    )
-
-
-def _caption(file: Path, motion: Motion, take: str | None, *, alone: bool) -> str:
-    """What a motion was made from; beside others, its file tells them apart."""
-    if not alone:
-        return file.stem
-    return str(motion.origin.get("text") or motion.origin.get("prompt") or take or file.stem)
+    told = [{"frames": len(each.motion), "fps": each.motion.fps, "seconds": each.motion.seconds} for each in shown]
+    one = told[0] if len(told) == 1 else {"motions": told}
+    emit({"path": str(path), **one}, as_json=as_json, text=str(path))

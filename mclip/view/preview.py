@@ -60,7 +60,7 @@ def check_output(path: Path, look: Look | None = None, *, force: bool = False) -
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{path}: mclip view cannot write {path.suffix or 'files without a suffix'}",
-            f"it writes {', '.join(SUFFIXES)}",
+            f"it writes .html, {', '.join(SUFFIXES)}",
         )
     if path.is_dir():
         raise UsageError(f"{path}: is a folder", "name a file with -o")

@@ -1,0 +1,92 @@
+// A camera that goes around its target, and the mouse and fingers that move it.
+
+// Tangent of half of 30 degrees: the field of view of mclip's own pictures (mclip/render/camera.py).
+const HALF_SIDE = Math.tan(Math.PI / 12);
+const MIN_DISTANCE = 0.4, MAX_DISTANCE = 400;
+// The camera stays above the floor and just short of straight down.
+const MIN_PITCH = 0.02, MAX_PITCH = 1.55;
+const TURN_PER_PIXEL = 0.006;
+
+class Camera {
+  constructor() {
+    this.target = [0, 0, 1];
+    this.distance = 5;
+    this.yaw = 0;
+    this.pitch = 0.2;
+    this.lift = 0; // how far up the target is from the picture's middle, as a part of half its height
+  }
+
+  axes() {
+    return lookAxes(this.yaw, this.pitch);
+  }
+
+  eye() {
+    return add(this.target, scale(this.axes()[2], this.distance));
+  }
+
+  /** World to picture, for a picture `aspect` times as wide as it is high. */
+  matrix(aspect) {
+    const projection = perspective(HALF_SIDE * aspect, HALF_SIDE, this.distance * 0.02, this.distance * 4 + 60);
+    projection[9] = -this.lift;
+    return multiply(projection, viewMatrix(this.eye(), this.axes()));
+  }
+
+  turn(across, down) {
+    this.yaw -= across * TURN_PER_PIXEL;
+    this.pitch = clamp(this.pitch + down * TURN_PER_PIXEL, MIN_PITCH, MAX_PITCH);
+  }
+
+  /** Move the target by pixels of a picture `height` pixels high. */
+  pan(across, down, height) {
+    const metre = (2 * HALF_SIDE * this.distance) / height;
+    const [right, up] = this.axes();
+    this.target = add(this.target, add(scale(right, -across * metre), scale(up, down * metre)));
+  }
+
+  zoom(factor) {
+    this.distance = clamp(this.distance * factor, MIN_DISTANCE, MAX_DISTANCE);
+  }
+}
+
+/** Drag turns; right button, Shift or two fingers pan; wheel or two fingers apart zoom; two clicks call `reset`. */
+function steer(canvas, camera, changed, reset) {
+  const fingers = new Map();
+  const middle = () => {
+    const points = [...fingers.values()];
+    return [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+  };
+  const spread = () => {
+    const [a, b] = [...fingers.values()];
+    return b ? Math.hypot(a[0] - b[0], a[1] - b[1]) : 0;
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    const [before, apart] = [middle(), spread()];
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = middle(), across = after[0] - before[0], down = after[1] - before[1];
+    if (fingers.size > 1 || event.shiftKey || event.buttons & 6) camera.pan(across, down, canvas.clientHeight);
+    else camera.turn(across, down);
+    if (fingers.size === 2 && apart > 0) camera.zoom(apart / Math.max(spread(), 1));
+    changed();
+  });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId));
+  }
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  canvas.addEventListener("dblclick", reset);
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      // Lines and pages, where a mouse counts in those, as pixels.
+      const pixels = event.deltaY * [1, 16, 400][event.deltaMode];
+      camera.zoom(Math.exp(clamp(pixels, -200, 200) * 0.0015));
+      changed();
+    },
+    { passive: false },
+  );
+}
