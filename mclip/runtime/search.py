@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import DataError, UsageError
-from mclip.formats import check_readable, load
+from mclip.formats import check_readable
 from mclip.motion import Motion
 from mclip.runtime.babel import BABEL_60
 from mclip.runtime.classify import check_length
@@ -199,9 +199,8 @@ def text_query(engine: Engine, text: str) -> NDArray[np.float32]:
     return engine.locate([text])
 
 
-def motion_query(engine: Engine, path: Path) -> NDArray[np.float32]:
-    """What to look for when a motion is to be like that of a file: its windows (Q, D). Raises MotionError."""
-    motion: Motion = load(path)
+def motion_query(engine: Engine, motion: Motion) -> NDArray[np.float32]:
+    """What to look for when a motion is to be like this one: its windows (Q, D). Raises MotionError."""
     check_length(engine.manifest, motion)
     (encoded,) = engine.encode_motions([motion])
     rows = np.unique(np.linspace(0, len(encoded.latents) - 1, _MAX_QUERIES).round().astype(np.int64))
