@@ -296,9 +296,9 @@ def test_the_command_makes_films_of_several_motions(tmp_path: Path, run: Run) ->
     ],
 )
 def test_bad_input_is_a_sentence(tmp_path: Path, run: Run, arguments: list[str], code: int) -> None:
-    arrays = {"trans": np.zeros((0, 3)), "mocap_framerate": np.array(30.0)}
-    np.savez(tmp_path / "empty.npz", poses=np.zeros((0, 156)), **arrays)
-    np.savez(tmp_path / "nan.npz", poses=np.full((2, 156), np.nan), **{**arrays, "trans": np.zeros((2, 3))})
+    rate = np.array(30.0)
+    np.savez(tmp_path / "empty.npz", poses=np.zeros((0, 156)), trans=np.zeros((0, 3)), mocap_framerate=rate)
+    np.savez(tmp_path / "nan.npz", poses=np.full((2, 156), np.nan), trans=np.zeros((2, 3)), mocap_framerate=rate)
     done = run("view", *arguments)
     assert done.code == code, done.err
     assert done.err.startswith("mclip: ")

@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from mclip import __version__
+from mclip.cli.command import Command
 from mclip.errors import AssetError, MclipError, UsageError
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ MAX_LINE = 1000
 # Commands are imported below; they need this module's `need`.
 for _name in COMMANDS:
     _module = importlib.import_module(f"mclip.cli.{_name}")
-    app.command(_name)(getattr(_module, _name))
+    app.command(_name, cls=Command)(getattr(_module, _name))
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def _interrupted(_signal: int, _frame: object) -> None:
 
     # A second one is meant: end at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    err("mclip: interrupted; what was finished is kept")
+    err("mclip: interrupted; what was finished is kept", urgent=True)
     raise KeyboardInterrupt
 
 
@@ -113,11 +114,15 @@ def main() -> None:
 
 def _fail(message: str, hint: str, code: int) -> NoReturn:
     """Say what is wrong in at most two lines, and leave."""
-    from mclip.console import err
+    from mclip.console import err, manner
 
-    err(f"mclip: {_line(message)}")
+    if manner.verbose:
+        import traceback
+
+        err(traceback.format_exc().rstrip(), urgent=True)
+    err(f"mclip: {_line(message)}", urgent=True)
     if hint:
-        err(f"  {_line(hint)}")
+        err(f"  {_line(hint)}", urgent=True)
     sys.exit(code)
 
 

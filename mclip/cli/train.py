@@ -10,6 +10,8 @@ import typer
 from mclip.cli.options import ClipWeights, Unverified
 
 MAX_THREADS = 1024
+# In the run directory: when training was started and ended, and what was said in between.
+LOG = "log.jsonl"
 
 
 def train(
@@ -53,7 +55,9 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     weights = Weights(clip_weights, unverified)
-    report = run_training(settings, out or Path("runs") / settings.name, stop_at=steps, weights=weights)
+    run = out or Path("runs") / settings.name
+    with console.logged(run / LOG, run / "curves.csv", "train", {"recipe": recipe, "store": settings.data.store}):
+        report = run_training(settings, run, stop_at=steps, weights=weights)
     console.emit(
         {"run": str(report.run), "steps": report.steps, "seconds": report.seconds, "metrics": report.metrics},
         as_json=as_json,

@@ -20,6 +20,7 @@ from mclip.view import film as films
 from mclip.view import sheet as sheets
 from mclip.view.film import Film, film
 from mclip.view.sheet import contact_sheet
+from mclip.view.stage import check_view
 
 FILMS: tuple[str, ...] = (".webp", ".gif", ".mp4")
 SUFFIXES: tuple[str, ...] = (".png", *FILMS)
@@ -70,6 +71,8 @@ def check_output(path: Path, look: Look | None = None, *, force: bool = False) -
         raise UsageError("--frames has no effect on a film", "choose .png, or --fps")
     if look and look.transparent and suffix == ".mp4":
         raise UsageError("an .mp4 cannot be transparent", "choose .webp or .gif")
+    if look:
+        check_view(look.view)
     if path.exists() and not force and not is_preview(path):
         raise UsageError(f"{path}: exists, and was not made by mclip view", "use --force to replace it")
     if suffix == ".mp4":
