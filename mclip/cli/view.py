@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from mclip.train.samples import Sample
     from mclip.view.page import Shown
     from mclip.view.preview import Look
 
 
 def view(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Motions: .npz, .bvh, .amc or .glb.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Motions: .npz, .bvh, .amc or .glb; or a folder of them, or a run."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Page .html, picture .png, film .webp .gif .mp4. [default: FILE.html]"),
@@ -35,6 +39,7 @@ def view(
     body: Annotated[Path | None, typer.Option(help="SMPL body (.npz or .pkl). [default: the free body]")] = None,
     renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
+    pack: Annotated[str | None, typer.Option(help="Pack that maps a folder. [default: mini, or MCLIP_PACK]")] = None,
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file mclip view did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -43,7 +48,8 @@ def view(
 
     A page plays one or several side by side in any browser, without a network; without -o it is opened. A picture has
     the body at even times, from left to right, a row for each motion; a film plays them in a grid. Their camera goes
-    along with the body, stands still in front of it or at its left side, or goes around it once.
+    along with the body, stands still in front of it or at its left side, or goes around it once. A folder becomes a map
+    of its motions, which plays them; a run its curves, and samples of its last checkpoint.
 
     Example: mclip view sit.npz
 
@@ -52,12 +58,19 @@ def view(
     Example: mclip view sit.npz -o sit.png
 
     Example: mclip view walk.npz walk-angry.npz -o compare.webp --camera side
+
+    Example: mclip view library/
+
+    Example: mclip view runs/paper
     """
     from mclip.errors import UsageError
     from mclip.formats import check_readable, load
     from mclip.view.page import SUFFIXES, Shown, check_page_output, default_page, names_of
     from mclip.view.preview import Look, check_output
 
+    if files[0].is_dir():
+        _folder(files, out, pack, force=force, as_json=as_json)
+        return
     for file in files:
         check_readable(file)
     path = out or default_page(files)
@@ -87,21 +100,78 @@ def view(
 
 
 def _page(path: Path, shown: list[Shown], *, opened: bool, force: bool, as_json: bool) -> None:
-    import sys
-
     from mclip.console import emit
-    from mclip.view.browser import open_page
     from mclip.view.page import motion_page, write_page
 
     write_page(path, motion_page(shown), force=force)
-    # Nobody waits for a window where the output goes to another program.
-    if opened and not as_json and sys.stdout is not None and sys.stdout.isatty():
-        open_page(path)
+    if opened and not as_json:
+        _open(path)
     motions = [
         {"name": each.name, "frames": len(each.motion), "fps": each.motion.fps, "seconds": each.motion.seconds}
         for each in shown
     ]
     emit({"path": str(path), "motions": motions}, as_json=as_json, text=str(path))
+
+
+def _open(path: Path) -> None:
+    import sys
+
+    from mclip.view.browser import open_page
+
+    # Nobody waits for a window where the output goes to another program.
+    if sys.stdout is not None and sys.stdout.isatty():
+        open_page(path)
+
+
+def _folder(files: list[Path], out: Path | None, pack: str | None, *, force: bool, as_json: bool) -> None:
+    """The page of a library, or of a training run."""
+    from mclip.console import emit, err, skipped_lines
+    from mclip.errors import UsageError
+    from mclip.runtime.engine import Engine
+    from mclip.runtime.search import open_library
+    from mclip.view.library import library_page
+    from mclip.view.page import SUFFIXES, check_page_output, write_page
+    from mclip.view.run import is_run, run_page
+
+    folder = files[0]
+    if len(files) > 1:
+        raise UsageError("a map is of one folder", f"mclip view {folder}")
+    path = out or Path(folder.resolve().name + SUFFIXES[0])
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a folder becomes a page", f"-o {path.with_suffix(SUFFIXES[0]).name}")
+    check_page_output(path, force=force)
+    result: dict[str, Any] = {"path": str(path)}
+    if is_run(folder):
+        made = _samples(folder)
+        page = run_page(folder, made)
+        result["samples"] = len(made)
+    else:
+        engine = Engine.open(pack)
+        library, skipped = open_library(engine, files)
+        for line in skipped_lines(skipped):
+            err(line)
+        page = library_page(engine, folder, library)
+        result |= {"motions": len(library), "skipped": [{"path": p, "reason": reason} for p, reason in skipped]}
+    write_page(path, page, force=force)
+    if out is None and not as_json:
+        _open(path)
+    emit(result, as_json=as_json, text=str(path))
+
+
+def _samples(run: Path) -> list[Sample]:
+    """Samples of a run's last checkpoint; none, and a word why, where they cannot be had. Curves can be seen anyway."""
+    from mclip.cli import need
+    from mclip.console import err
+    from mclip.errors import MclipError
+    from mclip.view.run import SAMPLES
+
+    try:
+        with need("train"):
+            from mclip.train.samples import samples
+        return samples(run, SAMPLES)
+    except MclipError as error:
+        err(f"no samples: {error.message}")
+        return []
 
 
 def _terminal(shown: list[Shown], body: Path | None, out: Path | None, *, as_json: bool) -> None:

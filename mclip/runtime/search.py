@@ -146,6 +146,15 @@ class Library:
             sums[motions] = rows[self._offsets[motions, None] + np.arange(count)].sum(axis=1)
         return unit(sums)
 
+    def labels(self, engine: Engine) -> list[str]:
+        """The action each motion is nearest to."""
+        return _name(engine, self.vectors()) if len(self) else []
+
+    def source(self, motion: int) -> tuple[Path, str]:
+        """A motion's file, and its animation, "" where the file holds one."""
+        folder, name, animation = self._names[motion]
+        return folder / name, animation
+
     def _when(self, motion: int, windows: NDArray[np.float32]) -> tuple[float, float]:
         """Where a motion's best window begins and ends, seconds."""
         first, stop = self._offsets[motion : motion + 2].tolist()

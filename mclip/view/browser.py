@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def has_desktop(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> bool:
+def has_desktop(environment: Mapping[str, str], platform: str) -> bool:
     """Whether a browser window would be seen: not over SSH, and with a display."""
     if any(environment.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
         return False
@@ -20,7 +20,7 @@ def has_desktop(environment: Mapping[str, str] = os.environ, platform: str = sys
 
 def open_page(path: Path) -> bool:
     """Open a page in the browser, and return whether there is one. Nothing happens without a desktop."""
-    if not has_desktop():
+    if not has_desktop(os.environ, sys.platform):
         return False
     try:
         return webbrowser.open(path.resolve().as_uri())

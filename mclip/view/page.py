@@ -31,9 +31,11 @@ MAX_MOTIONS = 100
 # What is at the start of every page we make.
 MARK = '<meta name="generator" content="mclip '
 _MARK_WITHIN = 1000
-_PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "camera.js", "clock.js")
+PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "camera.js", "clock.js", "page.js")
 # Digits of a pack's SHA-256 that are enough to tell packs apart.
 _DIGEST = 12
+# Motions that the heading names; the page lists all.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,14 +50,13 @@ class Shown:
 def motion_page(motions: Sequence[Shown], *, title: str = "") -> str:
     """The HTML of a page that plays motions in step, side by side or overlaid.
 
-    title: the heading; the text the motion was made from, or its name, if empty.
+    title: the heading; if empty, the text the motion was made from, or the motions' names.
     Raises UsageError when there is nothing to show, or more than MAX_MOTIONS.
     """
     if not motions:
         raise UsageError("there is no motion to show")
     if len(motions) > MAX_MOTIONS:
         raise UsageError(f"{len(motions)} motions are too many for one page", f"choose up to {MAX_MOTIONS}")
-    heading = title or (caption(motions[0]) if len(motions) == 1 else " · ".join(shown.name for shown in motions))
     data = {
         "body": embed_body(),
         "motions": [
@@ -63,7 +64,15 @@ def motion_page(motions: Sequence[Shown], *, title: str = "") -> str:
             for each in motions
         ],
     }
-    return compose("motion", heading, data, scripts=(*_PLAYER, "motion.js"))
+    return compose("motion", title or _heading(motions), data, scripts=(*PLAYER, "motion.js"))
+
+
+def _heading(motions: Sequence[Shown]) -> str:
+    if len(motions) == 1:
+        return caption(motions[0])
+    if len(motions) <= _NAMED:
+        return " · ".join(shown.name for shown in motions)
+    return f"{motions[0].name} and {len(motions) - 1} others"
 
 
 def write_page(path: Path, page: str, *, force: bool = False) -> None:

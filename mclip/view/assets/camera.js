@@ -6,6 +6,10 @@ const MIN_DISTANCE = 0.4, MAX_DISTANCE = 400;
 // The camera stays above the floor and just short of straight down.
 const MIN_PITCH = 0.02, MAX_PITCH = 1.55;
 const TURN_PER_PIXEL = 0.006;
+// Metres from a joint to what is seen: the crown of the head is the farthest.
+const SKIN = 0.17;
+// From the side, and from a little above, as in mclip's pictures (mclip/view/stage.py).
+const SIDE_ANGLE = (35 * Math.PI) / 180, FIRST_PITCH = 0.21, HIGH_PITCH = 0.5;
 
 class Camera {
   constructor() {
@@ -41,6 +45,37 @@ class Camera {
     const metre = (2 * HALF_SIDE * this.distance) / height;
     const [right, up] = this.axes();
     this.target = add(this.target, add(scale(right, -across * metre), scale(up, down * metre)));
+  }
+
+  /**
+   * As far away as all joints need at all times, around `middle`, or around the whole where that is null, in a picture
+   * `aspect` times as wide as high, of whose height a part `free` can be used. Returns the centre; x and y are those of
+   * the whole.
+   */
+  fit(motions, middle, aspect, free) {
+    const places = [];
+    for (const time of sampleTimes(motions)) {
+      const [x, y] = middle ? middle.at(time) : [0, 0];
+      for (const motion of motions) {
+        motion.pose(time);
+        for (let j = 0; j < JOINTS; j++) places.push(subtract(motion.joint(j), [x, y, 0]));
+      }
+    }
+    const extent = (axis) =>
+      places.reduce(([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [Infinity, -Infinity]);
+    const [x, y, z] = [0, 1, 2].map(extent);
+    const whole = [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2, (Math.min(z[0], 0) + z[1] + SKIN) / 2];
+    const centre = middle ? [0, 0, whole[2]] : whole;
+    const [right, up, back] = this.axes();
+    this.distance = MIN_DISTANCE * 4;
+    for (const place of places) {
+      const offset = subtract(place, centre);
+      const across = (Math.abs(dot(offset, right)) + SKIN) / (HALF_SIDE * aspect * 0.94);
+      const upward = (Math.abs(dot(offset, up)) + SKIN) / (HALF_SIDE * free);
+      this.distance = Math.max(this.distance, Math.max(across, upward) + dot(offset, back));
+    }
+    this.distance = Math.min(this.distance, MAX_DISTANCE);
+    return whole;
   }
 
   zoom(factor) {

@@ -1,6 +1,5 @@
 // The page of one or more motions: what is seen, and what buttons, keys and gestures do.
 
-const element = (id) => document.getElementById(id);
 const TOGGLES = [
   ["ground", "Ground", "g"],
   ["shadow", "Shadow", "s"],
@@ -26,10 +25,6 @@ const KEYS = [
   ["I", "where it comes from"],
   ["H", "hide everything but the picture"],
 ];
-// Metres from a joint to what is seen: the crown of the head is the farthest.
-const SKIN = 0.17;
-// From the side, and from a little above, as in mclip's pictures (mclip/view/stage.py).
-const SIDE_ANGLE = (35 * Math.PI) / 180, FIRST_PITCH = 0.21;
 
 class MotionPage {
   constructor(stage, motions) {
@@ -58,9 +53,12 @@ class MotionPage {
     camera.yaw = motions[0].heading + SIDE_ANGLE;
     // People in a row are looked at from the front.
     if (this.apart && motions.length > 1) camera.yaw = motions[0].heading + SIDE_ANGLE / 2;
-    camera.pitch = FIRST_PITCH;
+    const { clientWidth, clientHeight } = this.stage.canvas;
+    const columns = this.apart ? columnsFor(motions.length, clientWidth / clientHeight) : 0;
+    // Who stands behind others is seen from higher up.
+    camera.pitch = columns && columns < motions.length ? HIGH_PITCH : FIRST_PITCH;
     const axes = camera.axes();
-    arrange(motions, axes, this.apart);
+    arrange(motions, axes, columns);
     this.middle = new Middle(motions);
     const [right, , back] = axes;
     // The lamp is above the viewer's left shoulder, and stays there.
@@ -68,42 +66,20 @@ class MotionPage {
     this.stage.show(motions);
     this.fit();
     this.centre = this.middle.at(clock.time);
-    const target = this.follow ? this.centre : this.whole;
-    camera.target = [target[0], target[1], this.height];
+    const over = this.follow ? this.centre : this.whole;
+    camera.target = [over[0], over[1], this.whole[2]];
     this.changed();
   }
 
-  /** As far away as all joints need: at each time around its middle, or around the whole where the camera stays. */
+  /** As far away as the controls let everyone be seen. */
   fit() {
-    const { camera, motions } = this;
-    const places = [];
-    for (const time of sampleTimes(motions)) {
-      const [x, y] = this.follow ? this.middle.at(time) : [0, 0];
-      for (const motion of motions) {
-        motion.pose(time);
-        for (let j = 0; j < JOINTS; j++) places.push(subtract(motion.joint(j), [x, y, 0]));
-      }
-    }
-    const extent = (axis) => places.reduce(([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [Infinity, -Infinity]);
-    const [x, y, z] = [0, 1, 2].map(extent);
-    this.whole = [(x[0] + x[1]) / 2, (y[0] + y[1]) / 2];
-    this.height = (Math.min(z[0], 0) + z[1] + SKIN) / 2;
-    // What is left of the picture between the title and the controls.
+    const { camera } = this;
     const { clientWidth: width, clientHeight: height } = this.stage.canvas;
     const below = element("bar").offsetHeight + 30, above = Math.min(element("title").offsetHeight + 50, height * 0.14);
     const bare = document.body.classList.contains("bare");
     const free = bare ? 0.9 : Math.max(height - below - above, height * 0.4) / height;
     camera.lift = bare ? 0 : (below - above) / height;
-    const centre = this.follow ? [0, 0, this.height] : [...this.whole, this.height];
-    const [right, up, back] = camera.axes();
-    let distance = MIN_DISTANCE * 4;
-    for (const place of places) {
-      const offset = subtract(place, centre);
-      const across = (Math.abs(dot(offset, right)) + SKIN) / (HALF_SIDE * (width / height) * 0.94);
-      const upward = (Math.abs(dot(offset, up)) + SKIN) / (HALF_SIDE * free);
-      distance = Math.max(distance, Math.max(across, upward) + dot(offset, back));
-    }
-    camera.distance = Math.min(distance, MAX_DISTANCE);
+    this.whole = camera.fit(this.motions, this.follow ? this.middle : null, width / height, free);
   }
 
   /** Called for each picture of the screen. */
@@ -151,7 +127,9 @@ class MotionPage {
       const across = (view[0] * x + view[4] * y + view[8] * z + view[12]) / w;
       const up = (view[1] * x + view[5] * y + view[9] * z + view[13]) / w;
       tag.hidden = !shown || !motion.visible || w <= 0;
-      const left = (0.5 + across / 2) * canvas.clientWidth, top = (0.5 - up / 2) * canvas.clientHeight;
+      const margin = tag.offsetWidth / 2 + 6;
+      const left = clamp((0.5 + across / 2) * canvas.clientWidth, margin, canvas.clientWidth - margin);
+      const top = (0.5 - up / 2) * canvas.clientHeight;
       tag.style.transform = `translate(-50%, -100%) translate(${left.toFixed(1)}px, ${top.toFixed(1)}px)`;
     });
   }
@@ -225,7 +203,7 @@ class MotionPage {
     element("title").textContent = document.title;
     const frames = clock.lead.frames;
     const length = `${(frames / clock.lead.fps).toFixed(1)} s · ${frames} frame${frames > 1 ? "s" : ""} · ${+clock.lead.fps.toFixed(2)} fps`;
-    element("facts").textContent = several ? `${motions.length} motions · ${length}` : length;
+    element("facts").textContent = length;
     element("apart").hidden = !several;
     element("scrub").max = clock.lead.frames - 1;
     document.body.classList.toggle("still", !clock.seconds);
@@ -288,9 +266,7 @@ class MotionPage {
     }
     on("stage", "pointerdown", () => this.showOptions(false));
     document.addEventListener("keydown", (event) => this.key(event));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
-      this.setTheme(event.matches ? "dark" : "light");
-    });
+    systemTheme.addEventListener("change", (event) => this.setTheme(event.matches ? "dark" : "light"));
     addEventListener("resize", () => {
       // The picture keeps its view; only one that nobody moved is fitted anew.
       if (!this.moved) this.reset();
@@ -360,30 +336,13 @@ class MotionPage {
   }
 }
 
-/** An element with text. */
-function text(kind, content) {
-  const made = document.createElement(kind);
-  made.textContent = content;
-  return made;
-}
-
-function fail(error) {
-  element("failure").textContent = error.message;
-  element("failure").hidden = false;
-  document.body.classList.add("failed");
-}
-
 async function start() {
-  if (typeof DecompressionStream === "undefined") {
-    throw new Error("This browser is too old for this page. Try a current one.");
-  }
-  const data = JSON.parse(element("data").textContent);
-  const body = await readBody(data.body);
+  const { data, body } = await readPage();
   const frames = await Promise.all(data.motions.map(readFrames));
   const motions = data.motions.map((record, i) => new Motion(record, frames[i], body));
   const page = new MotionPage(new Stage(element("stage"), body), motions);
   page.build();
-  page.setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  page.setTheme(systemTheme.matches ? "dark" : "light");
   page.reset(); // once more, now that the controls have their size
   // Who wants less movement starts it.
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) page.clock.play();

@@ -153,17 +153,22 @@ function sampleTimes(motions) {
   return Array.from({ length: count }, (_, i) => (count > 1 ? (seconds * i) / (count - 1) : 0));
 }
 
+/** How many of `count` motions stand side by side in a picture `aspect` times as wide as it is high. */
+function columnsFor(count, aspect) {
+  if (count <= 3 || (count <= 8 && aspect >= 1)) return count;
+  return Math.ceil(Math.sqrt(count * 2 * Math.min(aspect, 1)));
+}
+
 /**
  * Stand motions side by side, from left to right for a viewer whose axes are given, so close that they do not touch
- * while they are played in step; or all in one place.
+ * while they are played in step; or, in no columns, all in one place.
  */
-function arrange(motions, [right, , back], apart) {
+function arrange(motions, [right, , back], columns) {
   for (const motion of motions) motion.slot = [0, 0, 0];
-  if (!apart || motions.length < 2) return;
+  if (!columns || motions.length < 2) return;
   const times = sampleTimes(motions);
   const across = motions.map((motion) => times.map((time) => span(motion, time, right)));
   const deep = motions.map((motion) => times.map((time) => span(motion, time, back)));
-  const columns = motions.length <= 8 ? motions.length : Math.ceil(Math.sqrt(motions.length * 2));
   // In one row everyone stands as close as the neighbour allows, in several on a grid with the largest distances.
   const gap = (spans, i, k) => Math.max(0.8, 0.2 + Math.max(...times.map((_, t) => spans[i][t][1] - spans[k][t][0])));
   const gaps = motions.slice(1).map((_, i) => gap(across, i, i + 1));

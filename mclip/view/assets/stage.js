@@ -237,8 +237,8 @@ class Stage {
     const { gl } = this;
     const { use, set } = this.programs.path;
     use();
-    // As wide as about six pixels of a page a thousand high.
-    set({ u_camera: view, u_width: camera.distance * 0.0034 });
+    // As wide as about six pixels of a page a thousand high, but never as wide as a foot.
+    set({ u_camera: view, u_width: Math.min(camera.distance * 0.0034, 0.03) });
     for (const { motion, colour, path } of drawn) {
       const shown = colour.map((value) => value ** (1 / 2.2) * 0.86);
       set({ u_colour: shown, u_slot: motion.slot.slice(0, 2), u_now: motion.frameAt(time) });
