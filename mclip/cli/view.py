@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +69,7 @@ def view(
     from mclip.view.page import SUFFIXES, Shown, check_page_output, default_page, names_of
     from mclip.view.preview import Look, check_output
 
-    if files[0].is_dir():
+    if os.path.isdir(files[0]):  # whatever the name, it does not fail
         _folder(files, out, pack, force=force, as_json=as_json)
         return
     for file in files:
