@@ -11,10 +11,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from mclip import __version__
 from mclip.errors import UsageError
 
 # Reasons and paths shown of each kind; --json has them all.
@@ -41,13 +45,63 @@ def out(text: str, end: str = "\n") -> None:
         raise UsageError(f"stdout: cannot write there ({error.strerror or error})", "what was made is kept") from None
 
 
-def err(text: str) -> None:
-    """Print one line that is not the result to stderr."""
-    if sys.stderr is None:
+@dataclass(slots=True)
+class _Manner:
+    """How much is said, and where it is kept: set once, for the command that runs."""
+
+    quiet: bool = False
+    verbose: bool = False
+    log: Path | None = None
+    begun: Path | None = None  # the file that says that the log's folder is the command's own
+    waiting: list[str] = field(default_factory=list)  # for it
+
+
+manner = _Manner()
+
+
+def err(text: str, *, urgent: bool = False) -> None:
+    """Print one line that is not the result to stderr; a quiet command prints urgent ones only, its errors."""
+    record("message", {"text": text})
+    if sys.stderr is None or (manner.quiet and not urgent):
         return
     # Nobody is left to tell.
     with suppress(OSError):
         sys.stderr.write(_encodable(text, sys.stderr) + "\n")
+
+
+def record(event: str, values: Mapping[str, object]) -> None:
+    """Add a line to the command's log, if it keeps one: the time, the event, and what is known of it."""
+    if manner.log is None:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    manner.waiting.append(json.dumps({"time": now, "event": event, **values}, default=str) + "\n")
+    # A log is no reason to fail, nor to write into a folder that the command then refuses.
+    if manner.begun is not None and manner.begun.exists():
+        with suppress(OSError), manner.log.open("a", encoding="utf-8") as file:
+            file.writelines(manner.waiting)
+            manner.waiting.clear()
+
+
+@contextmanager
+def logged(path: Path, begun: Path, command: str, values: Mapping[str, object]) -> Iterator[None]:
+    """Keep a log of a long command: a JSON line when it starts, for whatever is said meanwhile, and when it ends.
+
+    begun: the file beside the log that the command makes first; without it nothing is written
+    """
+    manner.log, manner.begun = path, begun
+    record("start", {"command": command, "version": __version__, **values})
+    start = time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        seconds = round(time.monotonic() - start, 1)
+        record("end", {"seconds": seconds, "error": type(error).__name__, "text": str(error)})
+        raise
+    else:
+        record("end", {"seconds": round(time.monotonic() - start, 1)})
+    finally:
+        manner.log = None
+        manner.waiting.clear()
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
@@ -112,6 +166,8 @@ def skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
     for path, reason in skipped:
         groups[re.sub(r"\d+(\.\d+)?", "0", reason)].append((path, reason))
     ordered = sorted(groups.values(), key=len, reverse=True)
+    if manner.verbose:
+        return [f"skipped: {reason}: {path}" for group in ordered for path, reason in group]
     lines = []
     for group in ordered[:_SHOWN_REASONS]:
         more = f", ... ({len(group)})" if len(group) > _SHOWN_PATHS else ""
@@ -204,7 +260,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Progress]:
 
     total: how many steps there are; done: how many of them an earlier run finished.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or manner.quiet:
         yield _Lines(title, total, done)
         return
     from rich.console import Console

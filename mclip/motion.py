@@ -7,7 +7,11 @@ What we write (and what we MUST be able to read back):
     betas            (10,)    float32   shape
     gender           str                "neutral", "female" or "male"
     mocap_framerate  float64            frames per second
-    mclip            str                JSON: where the motion comes from
+    mclip            str                JSON: where the motion comes from, and which axis is up if not Z
+
+What we write if asked: `poses` of plain SMPL, 72 wide, or of SMPL-X, 165 wide, with AMASS's other names for both.
+`trans` is the same in all layouts; SMPL-X has its pelvis elsewhere in its rest pose, so that its body stands higher or
+lower by centimetres.
 
 What we read besides: SMPL-X (165 wide, `mocap_frame_rate`), plain SMPL (72), any frame rate, any number of betas, body
 poses split into `root_orient` and `pose_body`. Format: https://amass.is.tue.mpg.de. Nothing is ever unpickled.
@@ -15,6 +19,7 @@ poses split into `root_orient` and `pose_body`. Format: https://amass.is.tue.mpg
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -28,8 +33,15 @@ from numpy.typing import NDArray
 from mclip import __version__
 from mclip.errors import MotionError
 from mclip.files import atomic_path
-from mclip.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle, slerp
-from mclip.skeleton.smpl import SMPLH_TO_SMPL
+from mclip.geometry import (
+    Y_UP_TO_Z_UP,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_quaternion,
+    quaternion_to_axis_angle,
+    slerp,
+)
+from mclip.skeleton.smpl import REST_JOINTS, SMPLH_TO_SMPL, SMPLX_TO_SMPL
 
 MIN_FPS, MAX_FPS = 1.0, 1000.0
 # Three hours at 120 fps; AMASS's longest recording is a few minutes.
@@ -39,6 +51,12 @@ MAX_METRES, MAX_RADIANS, MAX_BETA = 1e6, 1e4, 1e3
 # poses (T, 165) float64 of MAX_FRAMES frames; AMASS files with marker data stay well below.
 MAX_ARRAY_BYTES = MAX_FRAMES * 165 * 8
 GENDERS = ("neutral", "female", "male")
+# Layouts of `poses`: their width in joints, and which of them are SMPL's.
+LAYOUTS: Mapping[str, tuple[int, tuple[int, ...]]] = {
+    "smpl": (24, tuple(range(24))),
+    "smplh": (52, SMPLH_TO_SMPL),
+    "smplx": (55, SMPLX_TO_SMPL),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,20 +129,55 @@ class Motion:
         transl = self.transl[low] + fraction[:, None] * (self.transl[high] - self.transl[low])
         return replace(self, pose=pose.astype(np.float32), transl=transl.astype(np.float32), fps=fps)
 
-    def save(self, path: Path) -> None:
-        """Write an AMASS-compatible .npz (module docstring), atomically."""
-        poses = np.zeros((len(self), 52, 3), np.float32)
-        poses[:, SMPLH_TO_SMPL] = self.pose
+    def show(self) -> Any:
+        """A page that plays the motion, which notebooks show as it is: an mclip.Page."""
+        # Pages are made by layers above, which no line of this one may name.
+        return importlib.import_module("mclip").show(self)
+
+    def save(self, path: Path, *, layout: str = "smplh", up: str = "z") -> None:
+        """Write an AMASS-compatible .npz (module docstring), atomically.
+
+        layout: one of LAYOUTS; up: "z", or "y" for programs that take no other.
+        """
+        width, joints = LAYOUTS[layout]
+        turned = self if up == "z" else _turned(self, Y_UP_TO_Z_UP.T)
+        poses = np.zeros((len(self), width, 3), np.float32)
+        poses[:, joints] = turned.pose
+        origin = {"version": __version__, **self.origin, **({} if up == "z" else {"up": up})}
+        arrays: dict[str, Any] = {
+            "poses": poses.reshape(len(self), -1),
+            "trans": turned.transl.astype(np.float32),
+            "betas": self.betas.astype(np.float32),
+            "gender": np.array(self.gender),
+            "mocap_framerate": np.array(float(self.fps)),
+            "mclip": np.array(json.dumps(origin, ensure_ascii=False, sort_keys=True)),
+        }
+        if layout == "smplx":
+            arrays |= _smplx_names(poses, self.fps)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                poses=poses.reshape(len(self), 156),
-                trans=self.transl.astype(np.float32),
-                betas=self.betas.astype(np.float32),
-                gender=np.array(self.gender),
-                mocap_framerate=np.array(float(self.fps)),
-                mclip=np.array(json.dumps({"version": __version__, **self.origin}, ensure_ascii=False, sort_keys=True)),
-            )
+            np.savez(file, **arrays)
+
+
+def _turned(motion: Motion, turn: NDArray[np.float64]) -> Motion:
+    """The motion in a world turned by `turn` (3, 3). The pelvis turns about the origin, not the rest pose's place."""
+    root = turn @ axis_angle_to_matrix(motion.pose[:, 0].astype(np.float64))
+    pose = motion.pose.copy()
+    pose[:, 0] = matrix_to_axis_angle(root)
+    transl = (motion.transl + REST_JOINTS[0]) @ turn.T - REST_JOINTS[0]
+    return replace(motion, pose=pose, transl=transl.astype(np.float32))
+
+
+def _smplx_names(poses: NDArray[np.float32], fps: float) -> dict[str, Any]:
+    """What AMASS's SMPL-X files hold besides, from poses (T, 55, 3)."""
+    parts = {"root_orient": (0, 1), "pose_body": (1, 22), "pose_jaw": (22, 23), "pose_eye": (23, 25)}
+    parts["pose_hand"] = (25, 55)
+    return {
+        "surface_model_type": np.array("smplx"),
+        "mocap_frame_rate": np.array(float(fps)),
+        "mocap_time_length": np.array(len(poses) / fps),
+        "num_betas": np.array(10),
+        **{name: poses[:, first:last].reshape(len(poses), -1) for name, (first, last) in parts.items()},
+    }
 
 
 def load_npz(path: Path) -> Motion:
@@ -142,15 +195,18 @@ def load_npz(path: Path) -> Motion:
         given = _float32(arrays["betas"], path, "betas").reshape(-1)[:10]
         betas[: len(given)] = given
     pose, transl = _float32(poses, path, "poses"), _float32(transl, path, "trans")
+    origin = _origin(arrays)
+    up = origin.pop("up", "z")
     try:
-        return Motion(
+        motion = Motion(
             pose=pose,
             transl=transl,
             fps=fps,
             betas=betas,
             gender=_gender(arrays),
-            origin=_origin(arrays),
+            origin=origin,
         )
+        return _turned(motion, Y_UP_TO_Z_UP) if up == "y" else motion
     except MotionError as error:
         raise MotionError(f"{path}: {error.message}", error.hint) from None
 
@@ -247,7 +303,7 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
     if width == 156:  # SMPL+H
         return joints[:, SMPLH_TO_SMPL]
     if width == 165:  # SMPL-X: jaw and eyes stand between the body and the hands
-        return joints[:, (*range(22), 25, 40)]
+        return joints[:, SMPLX_TO_SMPL]
     if width == 66:  # root and body without hands
         full = np.zeros((len(poses), 24, 3), poses.dtype)
         full[:, :22] = joints

@@ -16,11 +16,11 @@ import pytest
 from mclip.errors import MotionError, UsageError
 from mclip.formats import SUFFIXES, load, load_all, save
 from mclip.formats.bvh import read_bvh, write_bvh
-from mclip.formats.convert import convert
 from mclip.formats.tables import bind, find_rig_table, load_rig_table
 from mclip.motion import Motion, load_npz
 from mclip.skeleton.retarget import REQUIRED, RigMotion
 from mclip.skeleton.smpl import JOINT, JOINT_NAMES, REST_JOINTS
+from mclip.view.convert import convert
 
 GOLDEN = Path(__file__).parent / "golden"
 WALK = GOLDEN / "bvh" / "accad_female1_walk.bvh"
@@ -165,8 +165,8 @@ def test_files_are_read_and_written_by_their_suffix(tmp_path: Path) -> None:
         assert read.pose == pytest.approx(motion.pose, abs=1e-4)
         assert read.transl == pytest.approx(motion.transl, abs=1e-4)
         assert [name for name, _ in load_all(tmp_path / name)] == [""]
-    with pytest.raises(UsageError, match=r"cannot write \.glb files"):
-        save(tmp_path / "a.glb", motion)
+    with pytest.raises(UsageError, match=r"cannot write \.fbx files"):
+        save(tmp_path / "a.fbx", motion)
 
 
 def test_what_is_no_motion_file_is_said_to_be_none(tmp_path: Path) -> None:
@@ -179,21 +179,22 @@ def test_what_is_no_motion_file_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_convert_writes_beside_the_input_and_says_where_it_came_from(tmp_path: Path) -> None:
     (tmp_path / "walk.bvh").write_text(WALK.read_text())
-    path, motion = convert(tmp_path / "walk.bvh")
+    done = convert(tmp_path / "walk.bvh")
+    path = done.path
     assert path == tmp_path / "walk.npz"
     read = load_npz(path)
-    assert np.array_equal(read.pose, motion.pose)
+    assert np.array_equal(read.pose, done.motion.pose)
     assert read.origin["command"] == "convert"
     assert read.origin["source"] == "walk.bvh"
-    assert convert(tmp_path / "walk.bvh")[0] == path  # its own output may be replaced
-    _, faster = convert(tmp_path / "walk.bvh", fps=30.0)
+    assert convert(tmp_path / "walk.bvh").path == path  # its own output may be replaced
+    faster = convert(tmp_path / "walk.bvh", fps=30.0).motion
     assert faster.fps == 30.0
     assert len(faster) == 51
 
 
 def test_convert_keeps_what_is_known_of_the_motion(tmp_path: Path) -> None:
     _motion().save(tmp_path / "a.npz")
-    _, motion = convert(tmp_path / "a.npz", tmp_path / "b.npz")
+    motion = convert(tmp_path / "a.npz", tmp_path / "b.npz").motion
     assert motion.origin["prompt"] == "walk"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mclip.errors import DataError, PackError
-from mclip.formats import save
+from mclip.formats import load, save
 from mclip.formats.folder import File, read_files
 from mclip.pack import Pack
 from mclip.runtime import index as index_module
@@ -255,7 +255,7 @@ def test_exact_search_agrees_with_a_plain_loop(engine: Engine, made: Path, tmp_p
 def test_a_motion_finds_itself_and_can_leave_itself_out(engine: Engine, made: Path, tmp_path: Path) -> None:
     path = made / "bend_0.npz"
     library = open_library(engine, [made], tmp_path / "index")[0]
-    query = motion_query(engine, path)
+    query = motion_query(engine, load(path))
     hit = library.search(query, 1)[0]
     assert (Path(hit.path), round(hit.score, 4)) == (path, 1.0)
     assert path not in {Path(hit.path) for hit in library.search(query, 99, without=path)}

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mclip import __version__
+from mclip.cli.command import Command
 from mclip.errors import AssetError, MclipError, UsageError
 
 # Each command is one module of this package with a function of the same name, whose docstring begins with this line.
@@ -45,7 +46,7 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         command = typer.Typer(add_completion=False, rich_markup_mode=None)
-        command.command(cmd_name, context_settings=_SETTINGS)(
+        command.command(cmd_name, cls=Command, context_settings=_SETTINGS)(
             getattr(importlib.import_module(f"mclip.cli.{cmd_name}"), cmd_name)
         )
         return get_command(command)
@@ -102,7 +103,7 @@ def _interrupted(_signal: int, _frame: object) -> None:
 
     # A second one is meant: end at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    err("mclip: interrupted; what was finished is kept")
+    err("mclip: interrupted; what was finished is kept", urgent=True)
     raise KeyboardInterrupt
 
 
@@ -136,11 +137,15 @@ def main() -> None:
 
 def _fail(message: str, hint: str, code: int) -> NoReturn:
     """Say what is wrong in at most two lines, and leave."""
-    from mclip.console import err
+    from mclip.console import err, manner
 
-    err(f"mclip: {_line(message)}")
+    if manner.verbose:
+        import traceback
+
+        err(traceback.format_exc().rstrip(), urgent=True)
+    err(f"mclip: {_line(message)}", urgent=True)
     if hint:
-        err(f"  {_line(hint)}")
+        err(f"  {_line(hint)}", urgent=True)
     sys.exit(code)
 
 

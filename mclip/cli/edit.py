@@ -27,7 +27,8 @@ def edit(
     ] = False,
     save_axis: Annotated[Path | None, typer.Option(help="Save the direction (.json).")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File (.npz, .bvh), folder with --sweep. [default: BASE-TEXT]")
+        Path | None,
+        typer.Option("-o", "--out", help="File, or folder with --sweep. [default: BASE-TEXT]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -43,7 +44,6 @@ def edit(
     Example: mclip edit walk.npz --add "angry"
     """
     from mclip.console import emit, err, progress
-    from mclip.formats import save
     from mclip.runtime import edit as task
     from mclip.runtime.axis import check_axis_output
     from mclip.runtime.axis import save_axis as save_direction
@@ -52,6 +52,7 @@ def edit(
     from mclip.runtime.outputs import not_inputs
     from mclip.runtime.prompts import check_outputs
     from mclip.runtime.residual import joint_weights
+    from mclip.view.files import save
 
     strengths = task.read_strengths(strength, sweep)
     weights = joint_weights(only)
@@ -66,7 +67,7 @@ def edit(
         check_output(planned.sheet, force=force)
     if save_axis:
         check_axis_output(save_axis, force=force)
-    engine = Engine.open(pack, device)
+    engine = Engine.open(pack, device, quick=True)
     what = task.prepare(engine, to_base(engine, source), terms, axis)
     for line in what.warnings:
         err(line)

@@ -21,7 +21,7 @@ def generate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File (.npz, .bvh), or folder. [default: TEXT.npz]"),
+        typer.Option("-o", "--out", help="File (.npz, .bvh, .glb, .csv, .npy), or folder. [default: TEXT.npz]"),
     ] = None,
     file: Annotated[
         str | None, typer.Option(help="Prompts, one a line, or JSONL with text, seconds and out; - is stdin.")
@@ -56,9 +56,9 @@ def generate(
     """
     from mclip.console import Results, err, progress, skipped_lines
     from mclip.errors import UsageError
-    from mclip.formats import save
     from mclip.runtime import bulk, prompts
     from mclip.runtime.engine import Engine
+    from mclip.view.files import save
 
     if seed is not None and (variations == 1 or seed < 0):
         raise UsageError(
@@ -69,7 +69,7 @@ def generate(
         raise UsageError(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
-    engine = Engine.open(pack, device)
+    engine = Engine.open(pack, device, quick=given)
     jobs = _jobs(engine, text or [], image or [], file, seconds, truncate=truncate)
     # Several motions of one prompt make numbered files, or fill a folder where the name is one.
     folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)

@@ -16,7 +16,8 @@ def interpolate(
     easing: Annotated[str, typer.Option(help="linear, or smooth: slower near the ends.")] = "linear",
     seconds: Annotated[float | None, typer.Option(help="Length of each motion. [default: of the ends]")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder; a file (.npz, .bvh) with --blend. [default: A-to-B]")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder; a file with --blend. [default: A-to-B]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -30,12 +31,12 @@ def interpolate(
     Example: mclip interpolate walk.npz "a person kicks" --steps 5
     """
     from mclip.console import emit
-    from mclip.formats import save
     from mclip.runtime import interpolate as task
     from mclip.runtime.bases import read_source
     from mclip.runtime.engine import Engine
     from mclip.runtime.outputs import SHEET, default_stem, in_folder, not_inputs
     from mclip.runtime.prompts import check_outputs
+    from mclip.view.files import save
 
     task.check_options(len(ends), steps, path, easing)
     sources = [read_source(end) for end in ends]
@@ -52,7 +53,7 @@ def interpolate(
         from mclip.view.preview import check_output
 
         check_output(folder / SHEET, force=force)
-    engine = Engine.open(pack, device)
+    engine = Engine.open(pack, device, quick=True)
     found = [task.to_end(engine, source) for source in sources]
     made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)
     if blend:

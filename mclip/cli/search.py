@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mclip.runtime.engine import Engine
     from mclip.runtime.search import Cluster, Hit
 
 
@@ -57,8 +61,8 @@ def search(
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    engine = Engine.open(pack, device)
-    queries = run.text_query(engine, text) if text else run.motion_query(engine, like) if like else None
+    engine = Engine.open(pack, device, quick=True)
+    queries = run.text_query(engine, text) if text else _windows_of(engine, like) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)
     groups = None
@@ -80,6 +84,19 @@ def search(
     )
     if strict and skipped:
         raise typer.Exit(4)
+
+
+def _windows_of(engine: Engine, path: Path) -> NDArray[np.float32]:
+    """What to look for when a motion is to be like that of a file: its windows (Q, D)."""
+    from mclip.errors import MotionError
+    from mclip.formats import load
+    from mclip.runtime.search import motion_query
+
+    motion = load(path)
+    try:
+        return motion_query(engine, motion)
+    except MotionError as error:
+        raise MotionError(f"{path}: {error.message}", error.hint) from None
 
 
 def _split(words: list[str], like: Path | None, cluster: int | None) -> tuple[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 from mclip.cli.options import ClipWeights, Unverified
 
 MAX_THREADS = 1024
+# In the run directory: when training was started and ended, and what was said in between.
+LOG = "log.jsonl"
 
 
 def train(
@@ -58,7 +61,10 @@ def train(
         torch.set_num_threads(threads)
     weights = Weights(clip_weights, unverified)
     run = out or Path("runs") / settings.name
-    report = run_training(settings, run, stop_at=steps, device=device, weights=weights)
+    # Of several processes, one talks.
+    log = console.logged(run / LOG, run / "curves.csv", "train", {"recipe": recipe, "store": settings.data.store})
+    with log if is_leader() else nullcontext():
+        report = run_training(settings, run, stop_at=steps, device=device, weights=weights)
     if not is_leader():
         return
     console.emit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from mclip.train.samples import Sample
     from mclip.view.page import Shown
+    from mclip.view.preview import Look
 
 
 def view(
@@ -18,11 +20,23 @@ def view(
         typer.Argument(metavar="FILE...", help="Motions: .npz, .bvh, .amc or .glb; or a folder of them, or a run."),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Page, .html, or picture, .png. [default: FILE.html]")
+        Path | None,
+        typer.Option("-o", "--out", help="Page .html, picture .png, film .webp .gif .mp4. [default: FILE.html]"),
     ] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Play it here, in the terminal.")] = False,
-    frames: Annotated[int, typer.Option(help="Pictures, evenly spaced over the motion.")] = 8,
-    size: Annotated[int, typer.Option(help="Height of a picture in pixels.")] = 320,
+    frames: Annotated[
+        int | None, typer.Option(help="Pictures of a .png, evenly spaced over the motion. [default: 8]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Height of a picture in pixels. [default: 320; in a film 240]")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Pictures a second of a film. [default: FILE's or 30]")] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Of pictures and films: follow, front, side or turntable. [default: follow]")
+    ] = None,
+    transparent: Annotated[
+        bool, typer.Option("--transparent", help="Pictures and films without floor and background; not .mp4.")
+    ] = False,
     body: Annotated[Path | None, typer.Option(help="SMPL body (.npz or .pkl). [default: the free body]")] = None,
     renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
@@ -34,14 +48,17 @@ def view(
     """Look at motions.
 
     A page plays one or several side by side in any browser, without a network; without -o it is opened. A picture has
-    the body at even times, from left to right. A folder becomes a map of its motions, which plays them; a
-    run its curves, and samples of its last checkpoint.
+    the body at even times, from left to right, a row for each motion; a film plays them in a grid. Their camera goes
+    along with the body, stands still in front of it or at its left side, or goes around it once. A folder becomes a map
+    of its motions, which plays them; a run its curves, and samples of its last checkpoint.
 
     Example: mclip view sit.npz
 
     Example: mclip view walk.npz walk-angry.npz -o compare.html
 
     Example: mclip view sit.npz -o sit.png
+
+    Example: mclip view walk.npz walk-angry.npz -o compare.webp --camera side
 
     Example: mclip view library/
 
@@ -50,8 +67,9 @@ def view(
     from mclip.errors import UsageError
     from mclip.formats import check_readable, load
     from mclip.view.page import SUFFIXES, Shown, check_page_output, default_page, names_of
+    from mclip.view.preview import Look, check_output
 
-    if files[0].is_dir():
+    if os.path.isdir(files[0]):  # whatever the name, it does not fail
         _folder(files, out, pack, force=force, as_json=as_json)
         return
     for file in files:
@@ -63,6 +81,13 @@ def view(
         if body:
             raise UsageError("a page shows the free body only", "leave --body out, or make a picture: -o FILE.png")
         check_page_output(path, force=force)
+    given = {"frames": frames, "size": size, "fps": fps, "camera": camera, "transparent": transparent or None}
+    look = Look(frames, size, fps, camera or "follow", transparent, renderer)
+    if page or terminal:
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--{unused[0]} is for pictures and films", "-o FILE.png, or -o FILE.webp")
+    else:
+        check_output(path, look, force=force)
     shown = [
         Shown(name, load(file, rig=rig, take=take), file.name)
         for name, file in zip(names_of(files), files, strict=True)
@@ -72,7 +97,7 @@ def view(
     elif terminal:
         _terminal(shown, body, out, as_json=as_json)
     else:
-        _picture(path, shown, body, frames, size, renderer, force=force, as_json=as_json)
+        _picture(path, shown, body, look, force=force, as_json=as_json)
 
 
 def _page(path: Path, shown: list[Shown], *, opened: bool, force: bool, as_json: bool) -> None:
@@ -161,39 +186,15 @@ def _terminal(shown: list[Shown], body: Path | None, out: Path | None, *, as_jso
     play_in_terminal(shown[0].motion, load_body(body), caption=caption(shown[0]))
 
 
-def _picture(
-    path: Path,
-    shown: list[Shown],
-    body: Path | None,
-    frames: int,
-    size: int,
-    renderer: str,
-    *,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _picture(path: Path, shown: list[Shown], body: Path | None, look: Look, *, force: bool, as_json: bool) -> None:
     from mclip.body.model import load_body
     from mclip.console import emit
-    from mclip.errors import UsageError
     from mclip.view.page import caption
-    from mclip.view.preview import check_output, write_preview
+    from mclip.view.preview import write_preview
 
-    check_output(path, force=force)
-    if len(shown) > 1:
-        raise UsageError("a picture is of one motion", f"for several: -o {path.with_suffix('.html').name}")
-    motion = shown[0].motion
-    write_preview(
-        path,
-        motion,
-        load_body(body),
-        caption=caption(shown[0]),
-        frames=frames,
-        size=size,
-        backend=renderer,
-        force=force,
-    )
-    emit(
-        {"path": str(path), "frames": len(motion), "fps": motion.fps, "seconds": motion.seconds},
-        as_json=as_json,
-        text=str(path),
-    )
+    # Beside others, its name tells a motion apart, not what it was made from.
+    named = [(each.name if len(shown) > 1 else caption(each), each.motion) for each in shown]
+    write_preview(path, named, load_body(body), look, force=force)
+    told = [{"frames": len(each.motion), "fps": each.motion.fps, "seconds": each.motion.seconds} for each in shown]
+    one = told[0] if len(told) == 1 else {"motions": told}
+    emit({"path": str(path), **one}, as_json=as_json, text=str(path))

@@ -1,15 +1,16 @@
-"""Motion files of any kind in, .npz and .bvh out."""
+"""Motion files of any kind in and out; .glb is written by mclip.view.files, since it holds a body."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mclip.errors import MotionError, UsageError
+from mclip.formats.style import Style, choose
 from mclip.motion import Motion, load_npz
 from mclip.skeleton.retarget import RigMotion, retarget
 
 SUFFIXES: tuple[str, ...] = (".npz", ".bvh", ".amc", ".glb")
-WRITABLE: tuple[str, ...] = (".npz", ".bvh")
+WRITABLE: tuple[str, ...] = (".npz", ".bvh", ".glb", ".csv", ".npy")
 # Animations named in a message, which is to stay within three lines.
 _SHOWN = 12
 
@@ -38,6 +39,11 @@ def load(path: Path, *, rig: Path | None = None, take: str | None = None) -> Mot
 
 def check_readable(path: Path) -> None:
     """Raise MotionError unless `load` knows the path's suffix."""
+    if path.suffix.lower() in (".csv", ".npy"):
+        raise MotionError(
+            f"{path}: holds joint positions at most, and those say nothing of how bones turn about themselves",
+            f"mclip reads files with rotations: {', '.join(SUFFIXES)}",
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise MotionError(f"{path}: not a motion file mclip reads", f"it reads {', '.join(SUFFIXES)}")
 
@@ -62,15 +68,23 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"{path}: mclip cannot write {what}", f"it writes {', '.join(WRITABLE)}")
 
 
-def save(path: Path, motion: Motion) -> None:
-    """Write a motion as the path's suffix says, atomically. Raises UsageError for suffixes not in WRITABLE."""
+def save(path: Path, motion: Motion, style: Style | None = None) -> None:
+    """Write a motion as the path's suffix says, atomically. Raises UsageError for what cannot be written so."""
     check_writable(path)
-    if path.suffix.lower() == ".bvh":
+    chosen = choose(path, style or Style())
+    suffix = path.suffix.lower()
+    if suffix == ".bvh":
         from mclip.formats.bvh import write_bvh
 
-        write_bvh(path, motion)
+        write_bvh(path, motion, up=chosen.up, scale=chosen.scale)
+    elif suffix == ".npz":
+        motion.save(path, layout=chosen.layout, up=chosen.up)
+    elif suffix == ".glb":
+        raise UsageError(f"{path}: a .glb needs a body", "mclip.view.files.save writes it")
     else:
-        motion.save(path)
+        from mclip.formats.positions import write_csv, write_npy
+
+        (write_csv if suffix == ".csv" else write_npy)(path, motion, chosen)
 
 
 def _read_rigs(path: Path) -> list[tuple[str, RigMotion]]:

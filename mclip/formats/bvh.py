@@ -5,8 +5,8 @@ tabs, CRLF, keywords in any case, names with spaces, frames broken over lines, a
 Position channels replace the OFFSET of their joint, as MotionBuilder, Maya and Blender have it; on joints other than
 roots they are added to it where the values say so (they stay closer to zero than to the OFFSET).
 
-What is written: SMPL's 24 joints under SMPL's names, in a T-pose at rest, on the free body's proportions; centimetres,
-Y up; the root's position is that of the pelvis; all rotations in the order Z X Y.
+What is written: SMPL's 24 joints under SMPL's names, in a T-pose at rest, on the free body's proportions; centimetres
+and Y up, or what is asked for; the root's position is that of the pelvis; all rotations in the order Z X Y.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from mclip.errors import MotionError
 from mclip.files import atomic_path
+from mclip.formats.style import CENTIMETRES
 from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, number, numbers, read_text
 from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix, euler_to_matrix, matrix_to_euler_zxy
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion
 from mclip.skeleton.retarget import RigMotion
 from mclip.skeleton.smpl import JOINT_NAMES, PARENTS, REST_JOINTS
-
-CENTIMETRE = 0.01
 
 _CHANNELS = tuple(axis + kind for kind in ("position", "rotation") for axis in "xyz")
 _SPLIT = re.compile(r"^[ \t]*MOTION[ \t]*$", re.IGNORECASE | re.MULTILINE)
@@ -73,25 +72,42 @@ def read_bvh(path: Path) -> RigMotion:
     )
 
 
-def write_bvh(path: Path, motion: Motion) -> None:
-    """Write a motion as BVH (module docstring), atomically. Shape and gender have no place in it."""
+def write_bvh(path: Path, motion: Motion, *, up: str = "y", scale: float = CENTIMETRES) -> None:
+    """Write a motion as BVH (module docstring), atomically. Shape and gender have no place in it.
+
+    up: "y" or "z", of rest pose and motion alike; scale: units of length in a metre.
+    """
     rotation = axis_angle_to_matrix(motion.pose.astype(np.float64))
     rotation[:, 0] = Y_UP_TO_Z_UP.T @ rotation[:, 0]
-    pelvis = (motion.transl + REST_JOINTS[0].astype(np.float64)) @ Y_UP_TO_Z_UP  # (T, 3), Y up
+    pelvis = motion.transl + REST_JOINTS[0].astype(np.float64)  # (T, 3), Z up
+    rest = REST_JOINTS.astype(np.float64)
+    if up == "y":
+        pelvis = pelvis @ Y_UP_TO_Z_UP
+    else:
+        # The skeleton itself is turned, joint by joint, so that the rest pose stands too.
+        rest = rest @ Y_UP_TO_Z_UP.T
+        rotation = Y_UP_TO_Z_UP @ rotation @ Y_UP_TO_Z_UP.T
     order = _depth_first()
     angles = np.rad2deg(matrix_to_euler_zxy(rotation[:, order])).reshape(len(motion), -1)
+    hierarchy = ["HIERARCHY", *_joint_lines(rest * scale, 0, 0), "MOTION", f"Frames: {len(motion)}"]
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        file.write("\n".join(["HIERARCHY", *_joint_lines(0, 0), "MOTION", f"Frames: {len(motion)}"]) + "\n")
+        file.write("\n".join(hierarchy) + "\n")
         file.write(f"Frame Time: {1.0 / motion.fps:.10f}\n")
-        np.savetxt(file, np.concatenate([pelvis / CENTIMETRE, angles], axis=1), fmt="%.6f")
+        np.savetxt(file, np.concatenate([pelvis * scale, angles], axis=1), fmt="%.6f")
 
 
 def is_own(rig: RigMotion) -> bool:
-    """Whether the skeleton is the one `write_bvh` writes: then positions are exact, down to the height of the floor."""
+    """Whether the skeleton is one that mclip writes: then positions are exact, down to the height of the floor."""
     if set(rig.names) != set(JOINT_NAMES) or len(rig.names) != len(JOINT_NAMES):
         return False
     position = rig.rest_position[[rig.names.index(name) for name in JOINT_NAMES]]
-    return np.allclose((position - position[0]) * CENTIMETRE, REST_JOINTS - REST_JOINTS[0], atol=1e-5)
+    position = position - position[0]
+    rest = REST_JOINTS - REST_JOINTS[0].astype(np.float64)
+    size = float(np.linalg.norm(position))
+    if not 0.0 < size < np.inf:
+        return False
+    position = position * (np.linalg.norm(rest) / size)  # whatever its unit
+    return any(np.allclose(position, rest @ turn.T, atol=1e-5) for turn in (np.eye(3), Y_UP_TO_Z_UP))
 
 
 def _depth_first(joint: int = 0) -> list[int]:
@@ -103,14 +119,15 @@ def _children(joint: int) -> list[int]:
     return [child for child, parent in enumerate(PARENTS) if parent == joint]
 
 
-def _joint_lines(joint: int, depth: int) -> list[str]:
-    """The hierarchy from one joint down."""
+def _joint_lines(rest: NDArray[np.float64], joint: int, depth: int) -> list[str]:
+    """The hierarchy from one joint down; rest (24, 3) in the file's axes and unit."""
 
-    def offset(vector: NDArray[np.float32]) -> str:
-        return "OFFSET " + " ".join(f"{value:.4f}" for value in vector / CENTIMETRE)
+    def offset(vector: NDArray[np.float64]) -> str:
+        # Zero has no sign here.
+        return "OFFSET " + " ".join(f"{value + 0.0:.6f}" for value in vector.round(6))
 
     # The root's channels hold its whole position, so that it does not matter whether a reader adds its OFFSET.
-    place = np.zeros(3, np.float32) if depth == 0 else REST_JOINTS[joint] - REST_JOINTS[PARENTS[joint]]
+    place = np.zeros(3) if depth == 0 else rest[joint] - rest[PARENTS[joint]]
     channels = "6 Xposition Yposition Zposition" if depth == 0 else "3"
     lines = [
         f"{'JOINT' if depth else 'ROOT'} {JOINT_NAMES[joint]}",
@@ -119,7 +136,7 @@ def _joint_lines(joint: int, depth: int) -> list[str]:
         f"\tCHANNELS {channels} Zrotation Xrotation Yrotation",
     ]
     for child in _children(joint):
-        lines += _joint_lines(child, 1)
+        lines += _joint_lines(rest, child, 1)
     if not _children(joint):
         # Some readers draw the last bone only up to its end site.
         lines += ["\tEnd Site", "\t{", f"\t\t{offset(0.7 * place)}", "\t}"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mclip.errors import MotionError
 from mclip.formats.gltf import GltfFile, MalformedError, as_list, parse
 from mclip.geometry import Array, matrix_to_quaternion, quaternion_to_matrix, slerp
+from mclip.motion import MAX_FPS, MIN_FPS
 from mclip.skeleton.retarget import RigMotion
 
 FPS = 30.0
@@ -34,8 +35,10 @@ _IDENTITY = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "
 _TIME_TOLERANCE = 1e-5
 
 
-def read_glb(path: Path, *, fps: float = FPS) -> list[tuple[str, RigMotion]]:
+def read_glb(path: Path, *, fps: float | None = None) -> list[tuple[str, RigMotion]]:
     """All animations of a .glb that move its skeleton, in file order: (name, motion at `fps`).
+
+    fps: if None, the rate that mclip noted in its own files, else FPS: glTF knows seconds only.
 
     The joints are those of the skins, or without a skin all nodes that carry no mesh. The rest pose is the nodes' own,
     or the pose the skin was bound in where the two differ: some exporters leave the nodes in the pose last shown.
@@ -50,7 +53,7 @@ def read_glb(path: Path, *, fps: float = FPS) -> list[tuple[str, RigMotion]]:
     try:
         scene = _Scene(parse(content))
         animations = [
-            (str(animation.get("name") or f"animation{index}"), scene.play(animation, fps))
+            (str(animation.get("name") or f"animation{index}"), scene.play(animation, fps or _noted_fps(animation)))
             for index, animation in enumerate(as_list(scene.file.document, "animations"))
             if isinstance(animation, dict)
         ]
@@ -63,6 +66,14 @@ def read_glb(path: Path, *, fps: float = FPS) -> list[tuple[str, RigMotion]]:
     if not moving:
         raise MotionError(f"{path}: has no animation of its skeleton", "export the file with its animations")
     return moving
+
+
+def _noted_fps(animation: dict[str, Any]) -> float:
+    extras = animation.get("extras")
+    noted = extras.get("fps") if isinstance(extras, dict) else None
+    if isinstance(noted, (int, float)) and not isinstance(noted, bool) and MIN_FPS <= noted <= MAX_FPS:
+        return float(noted)
+    return FPS
 
 
 class _Scene:

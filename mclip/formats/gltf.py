@@ -1,7 +1,7 @@
 """The container of glTF 2.0: chunks, and the numbers that accessors describe.
 
 A .glb is a 12-byte header, a JSON chunk and a binary chunk; accessors in the JSON say where in the binary chunk which
-numbers lie. Every index and every offset is checked before it is used.
+numbers lie. On reading, every index and every offset is checked before it is used.
 Specification: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
@@ -21,10 +21,64 @@ MAX_VALUES = 1_000_000
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_CODES = {name: code for code, name in _COMPONENTS.items()}
+_KINDS: dict[tuple[int, ...], str] = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+# What a buffer view is for: a mesh's vertices, or its triangles.
+ARRAY, ELEMENTS = 34962, 34963
 
 
 class MalformedError(Exception):
     """What is wrong in a file; who knows its path says where."""
+
+
+class GltfBuilder:
+    """A .glb in the making: `document` is filled by the caller, the binary chunk by `add`."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, Any] = {"bufferViews": [], "accessors": []}
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, values: NDArray[Any], *, target: int | None = None, bounds: bool = False) -> int:
+        """The index of a new accessor for values (count,), (count, width) or (count, 4, 4) of a glTF number type.
+
+        target: ARRAY or ELEMENTS for what a mesh is drawn from; bounds: give least and largest value, where glTF asks.
+        """
+        kind = _KINDS[values.shape[1:]]
+        content = values.astype(values.dtype.newbyteorder("<")).tobytes()
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(content)}
+        if target is not None:
+            view["target"] = target
+        accessor: dict[str, Any] = {
+            "bufferView": len(self.document["bufferViews"]),
+            "componentType": _CODES[values.dtype.newbyteorder("<").str.replace("|", "<")],
+            "count": len(values),
+            "type": kind,
+        }
+        if bounds:
+            flat = values.reshape(len(values), -1)
+            accessor |= {"min": flat.min(axis=0).tolist(), "max": flat.max(axis=0).tolist()}
+        padded = content + bytes(-len(content) % 4)
+        self._chunks.append(padded)
+        self._size += len(padded)
+        self.document["bufferViews"].append(view)
+        self.document["accessors"].append(accessor)
+        return len(self.document["accessors"]) - 1
+
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        document = {**self.document, "buffers": [{"byteLength": self._size}]}
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+        text += b" " * (-len(text) % 4)
+        length = 12 + 8 + len(text) + 8 + self._size
+        return b"".join(
+            [
+                struct.pack("<5I", _MAGIC, 2, length, len(text), _JSON),
+                text,
+                struct.pack("<2I", self._size, _BIN),
+                *self._chunks,
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Classifier:
 
     def __init__(self, engine: Engine, labels: Sequence[str], threshold: float = 0.0) -> None:
         """Raises UsageError for a label the pack's text encoder cannot read."""
-        self._engine, self.labels, self._threshold = engine, tuple(labels), threshold
+        self._engine, self.labels, self.threshold = engine, tuple(labels), threshold
         self._vectors = locate_labels(engine, labels)  # (M, D)
         self._temperature = temperature(engine.manifest)
 
@@ -103,7 +103,7 @@ class Classifier:
         return segments
 
     def _name(self, label: int, score: float) -> str:
-        return self.labels[label] if score >= self._threshold else UNKNOWN
+        return self.labels[label] if score >= self.threshold else UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,13 +178,13 @@ def _origin(engine: Engine, terms: Sequence[Term], axis: Path | None) -> dict[st
 def read_strengths(strength: float, sweep: str | None) -> list[float]:
     """The strengths asked for: one, or `sweep` "FIRST:LAST:COUNT", evenly spaced. Raises UsageError."""
     if sweep is None:
-        return [_checked(strength)]
+        return [checked_strength(strength)]
     try:
         parts = sweep.split(":")
         first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
     except (ValueError, IndexError):
         parts, first, last, count = [], 0.0, 0.0, 0
-    step = (_checked(last) - _checked(first)) / max(count - 1, 1)
+    step = (checked_strength(last) - checked_strength(first)) / max(count - 1, 1)
     values = [first + index * step for index in range(min(count, MAX_SWEEP))]
     # File names are made of them.
     if len(parts) != 3 or not 2 <= count <= MAX_SWEEP or len({f"{value:g}" for value in values}) < count:
@@ -194,7 +194,8 @@ def read_strengths(strength: float, sweep: str | None) -> list[float]:
     return values
 
 
-def _checked(strength: float) -> float:
+def checked_strength(strength: float) -> float:
+    """The strength, if it is one. Raises UsageError."""
     if not abs(strength) <= MAX_STRENGTH:  # nor is NaN
         raise UsageError(f"the strength {strength:g} is not between -{MAX_STRENGTH:g} and {MAX_STRENGTH:g}")
     return strength

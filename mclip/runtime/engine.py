@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,28 +25,26 @@ from mclip.runtime.tokens import TokenTable, open_table
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
-# A graph is optimised when it is run so often: for a few prompts that takes longer than it saves (measured).
-OPTIMISE_AFTER = 16
 # Of a picture's sides, pixels; CLIP's largest model has 336.
 MAX_IMAGE_SIZE = 1024
 
 
 class Engine:
-    """Runs a pack. Graphs are read, checked and started when they are first used, and optimised when used often.
+    """Runs a pack. Graphs are read, checked and started when they are first used.
 
-    Methods take any number of rows and are deterministic.
+    quick: on a CPU, start in half the time and run a tenth to a third slower, which is the better for a few rows.
+    Methods take any number of rows and are deterministic. Quick engines differ from others in the last bits.
     """
 
-    def __init__(self, pack: Pack, device: str = "auto") -> None:
-        self.pack, self._device = pack, device
+    def __init__(self, pack: Pack, device: str = "auto", *, quick: bool = False) -> None:
+        self.pack, self._device, self._quick = pack, device, quick
         self._sessions: dict[str, Session] = {}
-        self._runs: Counter[str] = Counter()
         self._starting: dict[str, Thread] = {}
 
     @classmethod
-    def open(cls, pack: str | Path | None = None, device: str = "auto") -> Engine:
+    def open(cls, pack: str | Path | None = None, device: str = "auto", *, quick: bool = False) -> Engine:
         """Open a pack by name or directory; None is the mini pack, or what MCLIP_PACK names. Raises PackError."""
-        return cls(open_pack(find_pack(pack)), device)
+        return cls(open_pack(find_pack(pack)), device, quick=quick)
 
     def start(self, *graphs: str) -> None:
         """Begin to start graphs that are going to be used, side by side. What is wrong with one is said at its use."""
@@ -237,19 +234,17 @@ class Engine:
     def _graph(self, name: str) -> Session:
         if thread := self._starting.pop(name, None):
             thread.join()
-        self._runs[name] += 1
-        optimise = self._runs[name] == OPTIMISE_AFTER
-        if name not in self._sessions or (optimise and self._sessions[name].device == "cpu"):
-            self._sessions[name] = self._session(name, optimise)
+        if name not in self._sessions:
+            self._sessions[name] = self._session(name)
         return self._sessions[name]
 
     def _start_quietly(self, name: str) -> None:
         with contextlib.suppress(MclipError):
-            self._sessions[name] = self._session(name, optimise=False)
+            self._sessions[name] = self._session(name)
 
-    def _session(self, name: str, optimise: bool) -> Session:
+    def _session(self, name: str) -> Session:
         path = self.pack.path / f"{name}.onnx"
-        session = Session(self.pack.read_graph(name), str(path), self._device, optimise=optimise)
+        session = Session(self.pack.read_graph(name), str(path), self._device, optimise=not self._quick)
         expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
         if session.inputs != expected:
             raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")

@@ -79,6 +79,14 @@ def read_labels(value: str | None) -> list[str]:
     return [label for label, _ in rows]
 
 
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """The labels, stripped. Raises UsageError where `read_labels` would."""
+    stripped = [label.strip() for label in labels]
+    if problem := _problem([(label, f"label {place}") for place, label in enumerate(stripped, 1)]):
+        raise UsageError(f"labels: {problem}", "two or more, each once")
+    return stripped
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

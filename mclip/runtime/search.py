@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import DataError, MotionError, UsageError
-from mclip.formats import check_readable, load
+from mclip.errors import DataError, UsageError
+from mclip.formats import check_readable
 from mclip.motion import Motion
 from mclip.runtime.babel import BABEL_60
 from mclip.runtime.classify import check_length
@@ -79,9 +79,8 @@ class Library:
 
     def path(self, motion: int) -> str:
         """A motion's file and animation."""
-        folder, entry, number = self._file(motion)
-        animation = entry.motions[number][0] if len(entry.motions) > 1 else ""
-        return f"{folder / entry.path}#{animation}" if animation else str(folder / entry.path)
+        file, animation = self.source(motion)
+        return f"{file}#{animation}" if animation else str(file)
 
     def search(
         self, queries: NDArray[np.float32], top: int, *, dedupe: bool = False, without: Path | None = None
@@ -150,8 +149,8 @@ class Library:
 
     def source(self, motion: int) -> tuple[Path, str]:
         """A motion's file, and its animation, "" where the file holds one."""
-        folder, name, animation = self._names[motion]
-        return folder / name, animation
+        folder, entry, number = self._file(motion)
+        return folder / entry.path, entry.motions[number][0] if len(entry.motions) > 1 else ""
 
     def _when(self, motion: int, windows: NDArray[np.float32]) -> tuple[float, float]:
         """Where a motion's best window begins and ends, seconds."""
@@ -206,13 +205,9 @@ def text_query(engine: Engine, text: str) -> NDArray[np.float32]:
     return engine.locate([text])
 
 
-def motion_query(engine: Engine, path: Path) -> NDArray[np.float32]:
-    """What to look for when a motion is to be like that of a file: its windows (Q, D). Raises MotionError."""
-    motion: Motion = load(path)
-    try:
-        check_length(engine.manifest, motion)
-    except MotionError as error:
-        raise MotionError(f"{path}: {error.message}", error.hint) from None
+def motion_query(engine: Engine, motion: Motion) -> NDArray[np.float32]:
+    """What to look for when a motion is to be like this one: its windows (Q, D). Raises MotionError for a short one."""
+    check_length(engine.manifest, motion)
     (encoded,) = engine.encode_motions([motion])
     rows = np.unique(np.linspace(0, len(encoded.latents) - 1, _MAX_QUERIES).round().astype(np.int64))
     return unit(encoded.latents[rows])

@@ -41,6 +41,8 @@ CLEARANCE: NDArray[np.float32] = np.array(
 # AMASS stores SMPL+H: 52 joints, of which the first 22 are SMPL's and 22 and 37 are the first index-finger joints
 # that stand for SMPL's two hands.
 SMPLH_TO_SMPL: tuple[int, ...] = (*range(22), 22, 37)
+# SMPL-X: 55 joints; its jaw and eyes stand between the body and the hands.
+SMPLX_TO_SMPL: tuple[int, ...] = (*range(22), 25, 40)
 
 _LEFT_RIGHT = {"left": "right", "right": "left"}
 # Joint j of a mirrored body is joint MIRROR[j] of the original.

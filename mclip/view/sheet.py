@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mclip.body.model import Body
 from mclip.errors import UsageError
 from mclip.motion import Motion
-from mclip.view.stage import draw_stage, set_stage
+from mclip.view.stage import Stage, draw_frames, set_stage
 
 FRAMES, SIZE = 8, 320
 # Pictures in one row; more would be too small on a screen.
@@ -18,7 +18,7 @@ PER_ROW = 8
 # At the largest size, 640 pictures' pixels are 800 MB.
 MAX_FRAMES = 64
 MIN_SIZE, MAX_SIZE = 32, 1024
-_INK, _FAINT = (38, 46, 60), (120, 130, 145)
+INK, FAINT = (38, 46, 60), (120, 130, 145)
 
 
 def contact_sheet(
@@ -27,22 +27,24 @@ def contact_sheet(
     *,
     frames: int = FRAMES,
     size: int = SIZE,
+    view: str = "follow",
+    transparent: bool = False,
     backend: str = "numba",
 ) -> Image.Image:
     """A picture of one or more motions, each with its caption above: (caption, motion) pairs.
 
     frames: pictures per motion, evenly spaced from the first frame to the last; fewer when the motion has fewer
     size: height of a picture in pixels; its width is what the body needs
-    Raises UsageError for numbers out of range or an unknown backend.
+    view: where the camera stands, one of mclip.view.stage.VIEWS; transparent: no floor and no white
+    Raises UsageError for numbers out of range or an unknown backend or view.
     """
     if not motions:
         raise UsageError("there is no motion to show")
     if not 1 <= frames <= MAX_FRAMES:
         raise UsageError(f"{frames} pictures were asked for, not between 1 and {MAX_FRAMES}")
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise UsageError(f"the picture size is {size}, not between {MIN_SIZE} and {MAX_SIZE} pixels")
-    strips = [_strip(caption, motion, body, frames, size, backend) for caption, motion in motions]
-    sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
+    check_size(size)
+    strips = [_strip(caption, motion, body, frames, size, view, transparent, backend) for caption, motion in motions]
+    sheet = blank((max(strip.width for strip in strips), sum(strip.height for strip in strips)), transparent)
     top = 0
     for strip in strips:
         sheet.paste(strip, (0, top))
@@ -50,47 +52,27 @@ def contact_sheet(
     return sheet
 
 
-def _strip(caption: str, motion: Motion, body: Body, frames: int, size: int, backend: str) -> Image.Image:
-    chosen = np.unique(np.linspace(0, len(motion) - 1, frames).round().astype(int)).tolist()
-    pictures, used = draw_stage(set_stage(motion, body, chosen), size=size, backend=backend)
-    left, right = _columns(used, size)
-    width = right - left
-
-    text = max(round(size * 0.05), 9)
-    title, small = ImageFont.load_default(text * 1.5), ImageFont.load_default(text)
-    border, head, foot = text, text * 5, text * 2
-    columns = min(len(chosen), PER_ROW)
-    rows = -(-len(chosen) // columns)
-    details = _details(motion)
-    room = max(columns * width, round(small.getlength(details)))
-    strip = Image.new("RGB", (room + 2 * border, head + rows * (size + foot) + border), "white")
-    draw = ImageDraw.Draw(strip)
-    draw.text((border, text), _shortened(caption, title, room), fill=_INK, font=title)
-    draw.text((border, text * 3), details, fill=_FAINT, font=small)
-    for index, frame in enumerate(chosen):
-        x, y = border + index % columns * width, head + index // columns * (size + foot)
-        strip.paste(Image.fromarray(np.ascontiguousarray(pictures[index][:, left:right])), (x, y))
-        draw.text((x + width / 2, y + size + text * 0.4), f"{frame / motion.fps:.2f} s", _FAINT, small, anchor="ma")
-    return strip
+def check_size(size: int) -> None:
+    """Raise UsageError for pictures too small to see or too large to draw."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise UsageError(f"the picture size is {size}, not between {MIN_SIZE} and {MAX_SIZE} pixels")
 
 
-def _columns(used: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], size: int) -> tuple[int, int]:
-    """The columns [left, right) that any picture needs, with a little air, the same for all of them."""
-    taken = np.nonzero(used.any(axis=(0, 1)))[0]
+def blank(size: tuple[int, int], transparent: bool) -> Image.Image:
+    """A picture with nothing in it: white, or nothing at all."""
+    return Image.new("RGBA", size, (0, 0, 0, 0)) if transparent else Image.new("RGB", size, "white")
+
+
+def columns(stage: Stage, size: int, least: int) -> slice:
+    """The columns of a picture that the body and its shadow need, with a little air; `least` of them at least."""
     air = size // 16
-    least = size // 3
-    left, right = max(int(taken.min()) - air, 0), min(int(taken.max()) + 1 + air, size)
-    missing = max(least - (right - left), 0)
-    return max(left - missing // 2, 0), min(right + missing - missing // 2, size)
+    left, right = int(stage.span[0] * size) - air, int(np.ceil(stage.span[1] * size)) + air
+    width = min(max(right - left, least), size)
+    start = min(max((left + right - width) // 2, 0), size - width)
+    return slice(start, start + width)
 
 
-def _details(motion: Motion) -> str:
-    ground = motion.transl[:, :2]
-    travelled = float(np.linalg.norm(ground[-1] - ground[0]))
-    return f"{motion.seconds:.1f} s, {len(motion)} frames at {motion.fps:g} fps, ends {travelled:.1f} m from its start"
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
     """One line of `text` that fits, with an ellipsis where it was cut."""
     line = " ".join(text.split())
     if font.getlength(line) <= room:
@@ -98,3 +80,36 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, ro
     while line and font.getlength(line + "...") > room:
         line = line[: -max(len(line) // 20, 1)]
     return line.rstrip() + "..."
+
+
+def _strip(
+    caption: str, motion: Motion, body: Body, frames: int, size: int, view: str, transparent: bool, backend: str
+) -> Image.Image:
+    chosen = np.unique(np.linspace(0, len(motion) - 1, frames).round().astype(int)).tolist()
+    stage = set_stage(motion, body, chosen, view)
+    cut = columns(stage, size, size // 3)
+    width = cut.stop - cut.start
+
+    text = max(round(size * 0.05), 9)
+    title, small = ImageFont.load_default(text * 1.5), ImageFont.load_default(text)
+    border, head, foot = text, text * 5, text * 2
+    per_row = min(len(chosen), PER_ROW)
+    rows = -(-len(chosen) // per_row)
+    details = _details(motion)
+    room = max(per_row * width, round(small.getlength(details)))
+    strip = blank((room + 2 * border, head + rows * (size + foot) + border), transparent)
+    draw = ImageDraw.Draw(strip)
+    draw.text((border, text), shortened(caption, title, room), fill=INK, font=title)
+    draw.text((border, text * 3), details, fill=FAINT, font=small)
+    pictures = draw_frames(stage, size=size, backend=backend, transparent=transparent, columns=cut)
+    for index, (frame, picture) in enumerate(zip(chosen, pictures, strict=True)):
+        x, y = border + index % per_row * width, head + index // per_row * (size + foot)
+        strip.paste(Image.fromarray(picture), (x, y))
+        draw.text((x + width / 2, y + size + text * 0.4), f"{frame / motion.fps:.2f} s", FAINT, small, anchor="ma")
+    return strip
+
+
+def _details(motion: Motion) -> str:
+    ground = motion.transl[:, :2]
+    travelled = float(np.linalg.norm(ground[-1] - ground[0]))
+    return f"{motion.seconds:.1f} s, {len(motion)} frames at {motion.fps:g} fps, ends {travelled:.1f} m from its start"

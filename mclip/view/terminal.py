@@ -18,11 +18,10 @@ from rich.segment import Segment
 from rich.style import Style
 
 from mclip.body.model import Body
-from mclip.body.skinning import skin
 from mclip.errors import UsageError
 from mclip.motion import Motion
 from mclip.render.camera import Camera
-from mclip.view.stage import Stage, draw_stage, set_stage
+from mclip.view.stage import draw_frames, set_stage
 
 # Pictures a second that a terminal keeps up with.
 RATE = 15.0
@@ -79,21 +78,22 @@ class _Frames:
     def __init__(self, motion: Motion, body: Body, size: int) -> None:
         self._motion, self._size = motion, size
         chosen = np.unique(np.linspace(0, len(motion) - 1, _SAMPLES).round().astype(int)).tolist()
-        stage = set_stage(motion, body, chosen)
-        self._stage: Stage = replace(stage, vertices=stage.vertices[:1])
-        self._first = stage.frames[0]
+        self._stage = set_stage(motion, body, chosen)
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
         """The picture (size, size, 3) of a frame."""
-        stage, motion, part = self._stage, self._motion, slice(frame, frame + 1)
-        betas = np.zeros_like(motion.betas) if stage.body.free else motion.betas
-        vertices = skin(stage.body, motion.pose[part], motion.transl[part], betas)
+        stage, one = self._stage, slice(frame, frame + 1)
         camera = stage.cameras[0]
-        moved = np.array([*(stage.path[frame] - stage.path[self._first]), 0.0])
-        here = replace(stage, vertices=vertices, cameras=[Camera(camera.eye + moved, camera.axes)], frames=[frame])
-        pictures, _ = draw_stage(here, size=self._size, backend="numba")
-        picture: NDArray[np.uint8] = pictures[0]
-        return picture
+        moved = np.array([*(stage.path[frame] - stage.path[stage.frames[0]]), 0.0])
+        here = replace(
+            stage,
+            motion=self._motion.slice(frame, frame + 1),
+            cameras=[Camera(camera.eye + moved, camera.axes)],
+            frames=[frame],
+            centres=stage.path[one],
+        )
+        (picture,) = draw_frames(here, size=self._size)
+        return picture[..., :3]
 
 
 @lru_cache(maxsize=_STYLES)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mclip.errors import MclipError, UsageError
-from mclip.formats import check_readable, check_writable, load, save
+from mclip.formats import check_readable, check_writable, load
+from mclip.formats.positions import HUMANML3D_FPS
+from mclip.formats.style import Chosen, Style, choose
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion, load_npz
+from mclip.view.files import save
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Converted:
+    """A file that was written, what is in it, and how."""
+
+    path: Path
+    motion: Motion
+    style: Chosen
 
 
 def convert(
     source: Path,
     target: Path | None = None,
+    style: Style | None = None,
     *,
     fps: float | None = None,
     rig: Path | None = None,
     take: str | None = None,
     force: bool = False,
-) -> tuple[Path, Motion]:
-    """Read `source`, resample it to `fps` if given, and write it to `target` by its suffix: (path, motion) written.
+) -> Converted:
+    """Read `source`, resample it to `fps` if given, and write it to `target` by its suffix.
 
     target: `source` with the suffix .npz if None; rig, take: as in `mclip.formats.load`; force: replace any file.
     Raises UsageError for an output that may not be written, MotionError for an input that cannot be read.
@@ -27,6 +40,9 @@ def convert(
     check_readable(source)
     path = source.with_suffix(".npz") if target is None else target
     _check_target(source, path, force=force)
+    chosen = choose(path, style or Style())
+    if fps is None and path.suffix.lower() == ".npy":
+        fps = HUMANML3D_FPS
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
     motion = load(source, rig=rig, take=take)
@@ -35,8 +51,8 @@ def convert(
             raise UsageError(f"{source}: at {fps:g} fps it has more than {MAX_FRAMES} frames", "choose a lower --fps")
         motion = motion.resample(fps)
     motion = replace(motion, origin={**motion.origin, "command": "convert", "source": source.name})
-    save(path, motion)
-    return path, motion
+    save(path, motion, style)
+    return Converted(path, motion, chosen)
 
 
 def _check_target(source: Path, path: Path, *, force: bool) -> None:
