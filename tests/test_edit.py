@@ -203,8 +203,9 @@ def test_an_article_is_not_doubled(text: str, sentence: str) -> None:
 
 def test_an_axis_comes_back_as_it_was(engine: Engine, tmp_path: Path) -> None:
     direction = np.random.default_rng(0).normal(size=24).astype(np.float32)
-    save_axis(tmp_path / "a.json", engine, "+ angry", direction)
-    name, loaded = load_axis(tmp_path / "a.json", engine)
+    save_axis(tmp_path / "a.json", engine, "+ angry", direction, manner=True)
+    name, loaded, manner = load_axis(tmp_path / "a.json", engine)
+    assert manner
     assert name == "+ angry" and np.array_equal(loaded, direction)
     what = prepare(engine, to_base(engine, source()), [], tmp_path / "a.json")
     assert np.array_equal(what.vector, direction)
@@ -228,7 +229,7 @@ def test_a_wrong_axis_is_refused(
     engine: Engine, tmp_path: Path, key: str, value: object, error: type[Exception], said: str
 ) -> None:
     path = tmp_path / "a.json"
-    save_axis(path, engine, "+ angry", np.ones(24, np.float32))
+    save_axis(path, engine, "+ angry", np.ones(24, np.float32), manner=False)
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {key: value}), encoding="utf-8")
     with pytest.raises(error, match=said):
         load_axis(path, engine)

@@ -126,3 +126,45 @@ def test_upper_and_lower_are_the_whole_body() -> None:
 def test_a_part_there_is_not_is_told(only: str) -> None:
     with pytest.raises(UsageError, match="--only"):
         joint_weights(only)
+
+
+def stroll(frames: int = 120, speed: float = 1.2, swing: float = 0.5, stoop: float = 0.0) -> Motion:
+    """A body that walks along -Y at 30 frames per second, a step each half second, its legs swinging by radians."""
+    own = grounded(wandering(frames, seed=5))
+    pose, transl, at = np.zeros_like(own.pose), np.zeros_like(own.transl), np.arange(frames) / 30
+    pose[:, 0] = [np.pi / 2, 0, 0]
+    pose[:, JOINT["left_hip"], 0] = swing * np.sin(2 * np.pi * at)
+    pose[:, JOINT["right_hip"], 0] = -swing * np.sin(2 * np.pi * at)
+    pose[:, JOINT["spine2"], 0] = stoop
+    transl[:, 1] = -speed * at
+    return grounded(replace(own, pose=pose, transl=transl))
+
+
+def test_a_change_of_manner_that_changes_nothing_gives_the_motion_back() -> None:
+    motion, own = grounded(wandering(90, seed=3)), stroll(90)
+    same = apply(motion, Change(own, own, np.zeros(90), manner=True), ALL)
+    assert angle_between(rotations(same), rotations(motion)).max() < 1e-5
+    assert np.abs(same.transl - motion.transl).max() < 1e-5
+
+
+def test_a_slower_manner_takes_shorter_steps_however_stiff_the_legs_of_the_decoder() -> None:
+    motion, glides = stroll(), stroll(speed=0.6, swing=0.05, stoop=0.6)
+    changed = apply(motion, Change(motion, glides, np.ones(120), manner=True), ALL)
+    assert np.abs(np.diff(changed.transl[:, 1])).sum() == pytest.approx(1.2 * 119 / 30 / 2, rel=0.05)
+    np.testing.assert_allclose(changed.pose[:, JOINT["spine2"], 0], 0.6, atol=0.02)
+    middle = slice(30, 90)  # where smoothing sees whole steps
+    assert np.abs(changed.pose[middle, JOINT["left_hip"], 0]).max() == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_manner_keeps_the_path_and_the_steps_where_the_root_is_kept() -> None:
+    motion, glides = stroll(), stroll(speed=0.6, swing=0.05, stoop=0.6)
+    changed = apply(motion, Change(motion, glides, np.ones(120), manner=True), ALL, keep_root=True)
+    np.testing.assert_allclose(changed.transl[:, :2], motion.transl[:, :2], atol=1e-6)
+    assert np.abs(changed.pose[30:90, JOINT["left_hip"], 0]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_a_manner_of_a_moment_is_no_mishap(frames: int) -> None:
+    motion = stroll(frames)
+    changed = apply(motion, Change(motion, stroll(frames, speed=0.3, stoop=0.3), np.ones(frames), manner=True), ALL)
+    assert np.isfinite(changed.pose).all() and np.isfinite(changed.transl).all()

@@ -72,7 +72,7 @@ def edit(
     for line in what.warnings:
         err(line)
     if save_axis:
-        save_direction(save_axis, engine, what.name, what.vector)
+        save_direction(save_axis, engine, what.name, what.vector, manner=what.manner)
     results, drawn = [], []
     with progress("edit", len(strengths)) as bar:
         for path, value in zip(planned.paths, strengths, strict=True):

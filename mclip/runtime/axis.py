@@ -7,6 +7,7 @@ A JSON object with exactly these keys:
     name         what was added and removed, as one line
     pack         name of the pack
     pack_sha256  which pack exactly; another one's latents mean other things
+    manner       true if it changes no more than a style
     vector       D finite numbers
 """
 
@@ -25,20 +26,23 @@ from mclip.files import write_text
 from mclip.runtime.engine import Engine, shorten
 
 _KIND, _FORMAT = "mclip axis", 1
-_KEYS = ("kind", "format", "name", "pack", "pack_sha256", "vector")
+_KEYS = ("kind", "format", "name", "pack", "pack_sha256", "manner", "vector")
 # The widest latent a pack may have, at 25 characters a number.
 _MAX_BYTES = 2_000_000
 
 
-def save_axis(path: Path, engine: Engine, name: str, vector: NDArray[np.float32]) -> None:
-    """Write a direction (D,) of the engine's pack, atomically."""
+def save_axis(path: Path, engine: Engine, name: str, vector: NDArray[np.float32], *, manner: bool) -> None:
+    """Write a direction (D,) of the engine's pack, atomically; see `Direction` for `manner`."""
     manifest = engine.manifest
-    values = [_KIND, _FORMAT, name, manifest.name, engine.pack.digest, vector.astype(np.float64).tolist()]
+    values = [_KIND, _FORMAT, name, manifest.name, engine.pack.digest, manner, vector.astype(np.float64).tolist()]
     write_text(path, json.dumps(dict(zip(_KEYS, values, strict=True)), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def load_axis(path: Path, engine: Engine) -> tuple[str, NDArray[np.float32]]:
-    """Name and direction (D,) from a file. Raises DataError if it is no axis, PackError if it is another pack's."""
+def load_axis(path: Path, engine: Engine) -> tuple[str, NDArray[np.float32], bool]:
+    """Name, direction (D,) and whether it is one of manner, from a file.
+
+    Raises DataError if it is no axis, PackError if it is another pack's.
+    """
     table = _read(path)
     if table["pack_sha256"] != engine.pack.digest:
         raise PackError(
@@ -53,7 +57,7 @@ def load_axis(path: Path, engine: Engine) -> tuple[str, NDArray[np.float32]]:
         or not all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in vector)
     ):
         raise DataError(f"{path}: vector is not {engine.manifest.latent} finite numbers", "make it with --save-axis")
-    return str(table["name"]), np.array(vector, np.float32)
+    return str(table["name"]), np.array(vector, np.float32), table["manner"] is True
 
 
 def check_axis_output(path: Path, *, force: bool) -> None:

@@ -34,11 +34,15 @@ _SAME_WORDS = 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Direction:
-    """A vector (D,) to add to latents of unit length, what the source was taken for, and if that is a guess, why."""
+    """A vector (D,) to add to latents of unit length, what the source was taken for, and if that is a guess, why.
+
+    manner: whether it is a style, a way to do what is done
+    """
 
     vector: NDArray[np.float32]
     meaning: str
     guess: str = ""
+    manner: bool = False
 
 
 def directions(engine: Engine, sources: Sequence[Source], latents: NDArray[np.float32]) -> list[Direction]:
@@ -68,8 +72,9 @@ def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) 
     if score >= (_STYLE_OF_CAPTION if style == style_of(match.label) else _STYLE):
         vector = styles.direction(style, own)
         if is_opposite(text, style):
-            return Direction(-vector, f"the opposite of the style {style!r} for {own!r}", "is no style by itself")
-        return Direction(vector, f"the style {style!r} for {own!r}")
+            meaning = f"the opposite of the style {style!r} for {own!r}"
+            return Direction(-vector, meaning, "is no style by itself", manner=True)
+        return Direction(vector, f"the style {style!r} for {own!r}", manner=True)
     if match.score >= engine.manifest.prior.confident:
         centre = styles.centres[styles.labels.index(match.label)]
         near = "" if match.score >= _SAME_WORDS else f"is nearest to {match.caption!r} ({match.score:.2f})"

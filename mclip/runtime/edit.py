@@ -55,6 +55,7 @@ class Arithmetic:
 
     name      the terms on one line: "+ angry - old"
     vector    (D,), for latents of unit length
+    manner    whether all terms are styles
     meanings  what each term was taken for
     warnings  one line for each that is a guess
     """
@@ -62,6 +63,7 @@ class Arithmetic:
     base: Base
     name: str
     vector: NDArray[np.float32]
+    manner: bool
     meanings: Sequence[dict[str, str]]
     warnings: Sequence[str]
     origin: dict[str, object]
@@ -116,6 +118,7 @@ def prepare(engine: Engine, base: Base, terms: Sequence[Term], axis: Path | None
     found = directions(engine, [term.source for term in terms], base.latents)
     vector = np.zeros(engine.manifest.latent, np.float32)
     names, meanings, warnings = [], [], []
+    manners = [direction.manner for direction in found]
     for term, direction in zip(terms, found, strict=True):
         vector += term.sign * direction.vector
         names.append(f"{'+' if term.sign > 0 else '-'} {shorten(term.source.name)}")
@@ -123,11 +126,12 @@ def prepare(engine: Engine, base: Base, terms: Sequence[Term], axis: Path | None
         if direction.guess:
             warnings.append(f"warning: {shorten(term.source.name)!r} {direction.guess}; taken for {direction.meaning}")
     if axis is not None:
-        name, saved = load_axis(axis, engine)
+        name, saved, manner = load_axis(axis, engine)
         vector += saved
         names.append(name)
+        manners.append(manner)
         meanings.append({"name": str(axis), "sign": "+", "meaning": f"the axis {name!r}"})
-    return Arithmetic(base, " ".join(names), vector, meanings, warnings, _origin(engine, terms, axis))
+    return Arithmetic(base, " ".join(names), vector, all(manners), meanings, warnings, _origin(engine, terms, axis))
 
 
 def edit(
@@ -143,7 +147,7 @@ def edit(
     similar = np.sum(unit(latents) * unit(base.latents), axis=-1)  # (K,)
     detail = np.clip((similar - _OTHER_KIND) / (1.0 - _OTHER_KIND), 0.0, 1.0)
     keep = windows.blend(np.repeat(detail[:, None], windows.length, axis=1))
-    change = Change(base.own, framing.join(windows, features, engine.manifest.fps), keep)
+    change = Change(base.own, framing.join(windows, features, engine.manifest.fps), keep, what.manner)
     motion = apply(base.motion, change, weights, keep_root=keep_root)
     motion = replace(motion, origin={**what.origin, "strength": strength})
     return Edited(motion, _outside(engine, latents, similar))

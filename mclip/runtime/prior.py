@@ -311,7 +311,8 @@ def load_bank(content: bytes, latent: int) -> Bank:
         # numpy and zipfile raise a dozen kinds for damaged archives.
         raise PackError(f"the bank cannot be read ({error})", "re-run mclip export") from None
     if bank.latents.shape[1] != latent:
-        raise PackError(f"the bank's latents have width {bank.latents.shape[1]}, the pack's {latent}")
+        width = bank.latents.shape[1]
+        raise PackError(f"the bank's latents have width {width}, the pack's {latent}", "re-run mclip export")
     return bank
 
 

@@ -8,6 +8,11 @@ frame by frame the result is
 the edited rotation with the detail the decoder had missed put back on. With nothing edited, `edited` is `own` and the
 result is the motion itself. `keep` falls from one to zero as the latent moves away: the details of a walk have no place
 in a jump.
+
+A change of *manner*, as a style is one, takes posture and pace alone from the decoder: between the latents of two styles
+it averages over the phases of a step, legs hardly swing, and the body glides. Posture is what is left of rotations when
+everything as quick as a step is smoothed away. The movement about it stays the motion's own and grows or shrinks with
+the pace, so that a slower walk takes shorter steps.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from mclip.geometry import (
     matrix_to_axis_angle,
     matrix_to_quaternion,
     quaternion_to_matrix,
+    rot6d_to_matrix,
     rotation_about,
     slerp,
 )
@@ -42,6 +48,11 @@ PARTS: dict[str, dict[str, float]] = {
     "arms": {"left_collar": 0.5, "right_collar": 0.5} | _ARMS,
     "legs": _LEGS,
 }
+# Seconds of two steps of a walk; a run's are quicker.
+_CYCLE = 1.0
+# Metres per second below which nobody walks, and how far a style may slow down or hurry.
+_STANDS = 0.2
+_PACES = (0.3, 1.4)
 
 
 def joint_weights(only: str | None) -> NDArray[np.float64]:
@@ -67,11 +78,15 @@ def joint_weights(only: str | None) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """What an edit did to the reconstruction of a motion: own -> edited, and how much detail to keep (T,), 0 to 1."""
+    """What an edit did to the reconstruction of a motion: own -> edited, and how much detail to keep (T,), 0 to 1.
+
+    manner: whether it changed no more than the way in which the motion is done (module docstring)
+    """
 
     own: Motion
     edited: Motion
     keep: NDArray[np.float64]
+    manner: bool = False
 
 
 def apply(motion: Motion, change: Change, weights: NDArray[np.float64], *, keep_root: bool = False) -> Motion:
@@ -81,20 +96,31 @@ def apply(motion: Motion, change: Change, weights: NDArray[np.float64], *, keep_
     keep_root: leave path over the ground and heading as they were; lean and height follow the edit
     """
     own, edited = (_sampled_like(motion, each) for each in (change.own, change.edited))
-    keep = np.interp(np.arange(len(motion)) / motion.fps, np.arange(len(change.keep)) / change.own.fps, change.keep)
+    keep, pelvis = np.ones(len(motion)), weights[JOINT["pelvis"]]
+    if not change.manner:
+        keep = np.interp(np.arange(len(motion)) / motion.fps, np.arange(len(change.keep)) / change.own.fps, change.keep)
+    follow = 0.0 if keep_root else pelvis
+    pace = 1.0 + follow * (_pace(own, edited) - 1.0)  # (T,)
     given, mine, target = (
         matrix_to_quaternion(axis_angle_to_matrix(each.pose.astype(np.float64))) for each in (motion, own, edited)
     )
-    detail = matrix_to_quaternion(_matrix(_inverse(mine)) @ _matrix(given))
-    none = np.broadcast_to([1.0, 0.0, 0.0, 0.0], detail.shape)
-    full = matrix_to_quaternion(_matrix(target) @ _matrix(slerp(none, detail, keep[:, None])))
+    if change.manner:
+        slow, mine, target = (_posture(each, motion.fps) for each in (given, mine, target))
+        moved_about = _part(_product(_inverse(slow), given), pace)
+        full = _product(_product(target, _product(_inverse(mine), slow)), moved_about)
+    else:
+        full = _product(target, _part(_product(_inverse(mine), given), keep))
     rotations = _matrix(slerp(given, full, np.broadcast_to(weights, full.shape[:2])))
 
-    where, pelvis = motion.transl.astype(np.float64), weights[JOINT["pelvis"]]
+    where = motion.transl.astype(np.float64)
     turned = _yaw(rotations[:, 0] @ np.swapaxes(_matrix(given[:, 0]), -1, -2))  # (T,) away from the motion's heading
     path = where[:, :2]
     if not keep_root:
-        moved = (edited.transl + keep[:, None] * (where - own.transl))[:, :2]
+        if change.manner:
+            steps = np.diff(where[:, :2], axis=0) * pace[1:, None]
+            moved = where[0, :2] + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+        else:
+            moved = (edited.transl + keep[:, None] * (where - own.transl))[:, :2]
         moved = (moved - moved[0]) @ rotation_about(2, -turned[0])[:2, :2].T
         path = path + pelvis * (path[0] + moved - path)
     rotations[:, 0] = rotation_about(2, -turned if keep_root else -turned[:1]) @ rotations[:, 0]
@@ -103,7 +129,8 @@ def apply(motion: Motion, change: Change, weights: NDArray[np.float64], *, keep_
 
     # Heights are compared at the soles, not at the pelvis: who stands goes on standing however the knees bend.
     clear = lowest(motion)
-    clear = clear + pelvis * (lowest(edited) + keep * (clear - lowest(own)) - clear)
+    if not change.manner:
+        clear = clear + pelvis * (lowest(edited) + keep * (clear - lowest(own)) - clear)
     result.transl[:, 2] += clear - lowest(result)
     result.transl[:, 2] += floor_of(motion) - floor_of(result)
     return result
@@ -114,6 +141,51 @@ def _sampled_like(motion: Motion, other: Motion) -> Motion:
     sampled = other.resample(motion.fps)
     rows = np.minimum(np.arange(len(motion)), len(sampled) - 1)
     return replace(sampled, pose=sampled.pose[rows], transl=sampled.transl[rows])
+
+
+def _posture(rotation: Array, fps: float) -> Array:
+    """Quaternions (T, J, 4) without what is as quick as a step."""
+    first_rows = _slow(_matrix(rotation)[..., :2, :].reshape(len(rotation), -1), fps)
+    return matrix_to_quaternion(rot6d_to_matrix(first_rows.reshape(*rotation.shape[:2], 6)))
+
+
+def _pace(own: Motion, edited: Motion) -> NDArray[np.float64]:
+    """How many times as fast as `own` the other one goes (T,); 1 where it stands."""
+    mine, other = (_speed(_slow(each.transl[:, :2].astype(np.float64), each.fps), each.fps) for each in (own, edited))
+    ratio = np.clip(other / np.maximum(mine, _STANDS), *_PACES)
+    result: NDArray[np.float64] = 1.0 + np.clip(mine / _STANDS - 1.0, 0.0, 1.0) * (ratio - 1.0)
+    return result
+
+
+def _speed(place: Array, fps: float) -> Array:
+    """Metres per second at places (T, 2)."""
+    if len(place) < 2:
+        return np.zeros(len(place))
+    speed: Array = np.linalg.norm(np.gradient(place, 1 / fps, axis=0), axis=1)
+    return speed
+
+
+def _slow(values: Array, fps: float) -> Array:
+    """Means of values (T, F) over two steps, by a window that is zero at its ends and at the walking frequency."""
+    reach = max(1, round(_CYCLE * fps))
+    frames, weights = len(values), np.hanning(2 * reach + 1)
+    # Beyond its ends the motion has no frames; the last column counts those there are.
+    padded = np.pad(np.concatenate([values, np.ones((frames, 1))], axis=1), ((reach, reach), (0, 0)))
+    total = np.zeros((frames, padded.shape[1]))
+    for start, weight in enumerate(weights):
+        total += weight * padded[start : start + frames]
+    result: Array = total[:, :-1] / total[:, -1:]
+    return result
+
+
+def _part(rotation: Array, exponent: Array) -> Array:
+    """Quaternions (T, J, 4) to the power of (T,)."""
+    none = np.broadcast_to([1.0, 0.0, 0.0, 0.0], rotation.shape)
+    return slerp(none, rotation, exponent[:, None])
+
+
+def _product(first: Array, second: Array) -> Array:
+    return matrix_to_quaternion(_matrix(first) @ _matrix(second))
 
 
 def _matrix(quaternion: Array) -> Array:
