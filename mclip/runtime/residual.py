@@ -9,8 +9,8 @@ the edited rotation with the detail the decoder had missed put back on. With not
 result is the motion itself. `keep` falls from one to zero as the latent moves away: the details of a walk have no place
 in a jump.
 
-A change of *manner*, as a style is one, takes posture and pace alone from the decoder: between the latents of two styles
-it averages over the phases of a step, legs hardly swing, and the body glides. Posture is what is left of rotations when
+A change of *manner*, as a style is one, takes posture and pace only from the decoder: between the latents of two styles
+it averages over the phases of a step: legs hardly swing, the body glides. Posture is what is left of rotations when
 everything as quick as a step is smoothed away. The movement about it stays the motion's own and grows or shrinks with
 the pace, so that a slower walk takes shorter steps.
 """
