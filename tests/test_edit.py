@@ -136,23 +136,23 @@ def vector(*values: float) -> NDArray[np.float32]:
 
 
 def test_a_style_leads_from_the_own_label_to_the_same_action_in_it() -> None:
-    assert np.allclose(STYLES.direction("old", "walk/normal"), [0, 1.2, 0, 0])
-    assert np.allclose(STYLES.direction("old", "run/angry"), [0, 1.2 * 2, 0, 1.2 * -3])
+    assert np.allclose(STYLES.direction("old", "walk/normal"), [0, 1, 0, 0])
+    assert np.allclose(STYLES.direction("old", "run/angry"), [0, 2, 0, -3])
 
 
 def test_a_style_the_action_lacks_is_borrowed_from_those_that_are_like_it() -> None:
-    assert np.allclose(STYLES.direction("angry", "walk/normal"), [0, 0, 0, 1.2 * 3])
+    assert np.allclose(STYLES.direction("angry", "walk/normal"), [0, 0, 0, 3])
     # "kick" has no style of its own to start from: all others are taken, one step long 1 and one 2.5. Its cosines with
     # "walk" and "run" are 0.671 and 0.853.
     run = 1 / (1 + np.exp((0.67082 - 0.85280) / 0.1))
     both = np.array([0, 1 - run + 2 * run, 0, -1.5 * run])
-    wanted = 1.2 * (1 - run + 2.5 * run) * both / np.linalg.norm(both)
+    wanted = (1 - run + 2.5 * run) * both / np.linalg.norm(both)
     assert np.allclose(STYLES.direction("old", "kick"), wanted, atol=1e-3)
 
 
 def test_half_of_a_direction_is_what_the_captions_say() -> None:
     styles = replace(STYLES, captions=np.roll(STYLES.captions, 1, axis=1))
-    assert np.allclose(styles.direction("old", "walk/normal"), [0, 1.2 * 0.5**0.5, 1.2 * 0.5**0.5, 0])
+    assert np.allclose(styles.direction("old", "walk/normal"), [0, 0.5**0.5, 1.2 * 0.5**0.5, 0])
 
 
 @pytest.mark.parametrize(

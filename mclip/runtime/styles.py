@@ -20,8 +20,6 @@ _SAME = 0.07
 # An action that is less like the own one by this much, in cosine, has e times less to say about a style the own one was
 # never seen in.
 _LIKE = 0.1
-# From the centre of one style to that of another the judge still sees the one too often; this much farther it does not.
-_REACH = 1.2
 _NEGATIONS = frozenset(("not", "no", "never", "without"))
 
 
@@ -94,7 +92,7 @@ class Styles:
         differences = self._differences(self.centres, style, own_style, actions)
         shown = unit(weight @ differences)
         said = unit(weight @ self._differences(self.captions, style, own_style, actions))
-        length = _REACH * float(weight @ np.linalg.norm(differences, axis=1))
+        length = float(weight @ np.linalg.norm(differences, axis=1))
         return (length * unit(shown + said)).astype(np.float32)
 
     def _place(self, action: str) -> NDArray[np.float32]:
