@@ -152,7 +152,7 @@ def test_a_style_the_action_lacks_is_borrowed_from_those_that_are_like_it() -> N
 
 def test_half_of_a_direction_is_what_the_captions_say() -> None:
     styles = replace(STYLES, captions=np.roll(STYLES.captions, 1, axis=1))
-    assert np.allclose(styles.direction("old", "walk/normal"), [0, 0.5**0.5, 1.2 * 0.5**0.5, 0])
+    assert np.allclose(styles.direction("old", "walk/normal"), [0, 0.5**0.5, 0.5**0.5, 0])
 
 
 @pytest.mark.parametrize(
