@@ -32,7 +32,6 @@ from mclip.runtime.bases import Source, to_base
 from mclip.runtime.classify import Answer, Classifier
 from mclip.runtime.engine import Engine as Runtime
 from mclip.runtime.labels import check_labels, read_labels
-from mclip.runtime.representation import steady
 from mclip.runtime.residual import joint_weights
 from mclip.runtime.search import Hit, Library
 from mclip.view import files
@@ -184,7 +183,7 @@ class Engine:
             raise UsageError(f"latents of shape {np.shape(latents)} are not finite numbers of width {width}")
         frames = tasks.frames_of(self.runtime, seconds) or self.runtime.manifest.frames.default
         features = self.runtime.decode(rows, np.ones((len(rows), frames), np.bool_))
-        return [tasks.to_motion(steady(row), self.fps, self.runtime.kind) for row in features]
+        return [tasks.to_motion(self.runtime.kind.steady(row), self.fps, self.runtime.kind) for row in features]
 
     def __repr__(self) -> str:
         return f"<mclip.Engine of the pack {self.name!r}, {self.fps:g} fps>"
