@@ -32,7 +32,7 @@ from mclip.skeleton.smpl import forward_kinematics
 
 SIZE = 224
 # Least intersection over union of the two sides' silhouettes.
-AGREE = 0.99
+AGREE = 0.98
 
 
 def plain_loop(body: Body, motion: Motion, frames: Sequence[int]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -220,8 +221,9 @@ class Summary(NamedTuple):
 
 
 def summarize(path: Path) -> Summary | None:
-    """A summary of an .npz of ours without reading its motion, None for any other file."""
+    """A summary of an .npz of ours without reading its poses, None for any other file."""
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("mclip", "mocap_framerate", "trans")}
         return Summary(len(arrays["trans"]), float(arrays["mocap_framerate"]), _origin(arrays))
@@ -240,12 +242,16 @@ _WANTED = frozenset(
 )
 
 
+def _check_sizes(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.removesuffix(".npy") in _WANTED and entry.file_size > MAX_ARRAY_BYTES:
+                raise MotionError(f"{path}: {entry.filename} unpacks to {entry.file_size / 1e9:.1f} GB")
+
+
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.filename.removesuffix(".npy") in _WANTED and entry.file_size > MAX_ARRAY_BYTES:
-                    raise MotionError(f"{path}: {entry.filename} unpacks to {entry.file_size / 1e9:.1f} GB")
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files if name in _WANTED}
     except FileNotFoundError:
@@ -322,11 +328,20 @@ def _gender(arrays: dict[str, NDArray[Any]]) -> str:
     return text.lower() if text.lower() in GENDERS else "neutral"
 
 
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_number(digits)
+
+
 def _origin(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     if "mclip" not in arrays:
         return {}
     try:
-        value = json.loads(str(arrays["mclip"].reshape(-1)[0]))
+        value = json.loads(str(arrays["mclip"].reshape(-1)[0]), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

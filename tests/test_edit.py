@@ -140,6 +140,11 @@ def test_a_style_leads_from_the_own_label_to_the_same_action_in_it() -> None:
     assert np.allclose(STYLES.direction("old", "run/angry"), [0, 2, 0, -3])
 
 
+def test_taking_away_the_own_style_leads_to_the_others() -> None:
+    assert np.allclose(STYLES.direction("old", "walk/old"), STYLES.direction("old", "walk/normal"))
+    assert np.linalg.norm(STYLES.direction("angry", "run/angry")) > 1
+
+
 def test_a_style_the_action_lacks_is_borrowed_from_those_that_are_like_it() -> None:
     assert np.allclose(STYLES.direction("angry", "walk/normal"), [0, 0, 0, 3])
     # "kick" has no style of its own to start from: all others are taken, one step long 1 and one 2.5. Its cosines with
@@ -222,7 +227,7 @@ def test_an_axis_comes_back_as_it_was(engine: Engine, tmp_path: Path) -> None:
         ("vector", {}, DataError, "24 finite numbers"),
         ("kind", "something", DataError, "is not an axis"),
         ("surprise", 1, DataError, "is not an axis"),
-        ("format", 2, DataError, "this mclip reads 1"),
+        ("format", 1, DataError, "this mclip reads 2"),
     ],
 )
 def test_a_wrong_axis_is_refused(

@@ -188,8 +188,10 @@ def test_a_npy_is_what_humanml3d_tools_load(tmp_path: Path) -> None:
     values = np.load(tmp_path / "a.npy", allow_pickle=False)
     assert (values.dtype, values.shape, done.motion.fps) == (np.float32, (21, 22, 3), 20.0)
     np.testing.assert_allclose(values[::2], joints(motion, "y")[::3, :22], atol=1e-5)
-    done = convert(tmp_path / "a.npz", tmp_path / "b.npy", Style(up="z"), fps=30.0)
-    np.testing.assert_allclose(np.load(tmp_path / "b.npy"), joints(motion)[:, :22], atol=1e-5)
+    convert(tmp_path / "a.npz", tmp_path / "b.npy", Style(up="z"))
+    np.testing.assert_allclose(np.load(tmp_path / "b.npy")[::2], joints(motion)[::3, :22], atol=1e-5)
+    with pytest.raises(UsageError, match=r"a \.npy has 20"):
+        convert(tmp_path / "a.npz", tmp_path / "c.npy", fps=30.0)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.npy"])
@@ -233,3 +235,8 @@ def test_the_command_says_what_it_wrote(
     np.testing.assert_allclose(joints(load_npz(tmp_path / "b.npz")), joints(moving()), atol=1e-4)
     assert run("convert", "a.glb", "a.csv", "--layout", "smpl").code == 2
     assert run("convert", "a.npy", "c.npz").code == 4
+
+
+def test_a_npy_has_the_rate_of_humanml3d_whatever_the_motion_has(tmp_path: Path) -> None:
+    save(tmp_path / "a.npy", moving(31))
+    assert np.load(tmp_path / "a.npy", allow_pickle=False).shape == (21, 22, 3)

@@ -297,3 +297,10 @@ def test_shape_files_of_an_amass_tree_are_told_apart() -> None:
     assert is_shape_file(Path("a/shape.npz"))
     assert is_shape_file(Path("a/female_stagei.npz"))
     assert not is_shape_file(Path("a/walk_stageii.npz"))
+
+
+@pytest.mark.parametrize("origin", ['{"x": NaN}', '{"x": -Infinity}', '{"x": 1e999}'])
+def test_an_origin_with_what_is_no_number_is_none(tmp_path: Path, origin: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, poses=np.zeros((3, 156)), trans=np.zeros((3, 3)), mocap_framerate=30.0, mclip=np.array(origin))
+    assert load_npz(path).origin == {}

@@ -149,6 +149,18 @@ def test_damaged_curves_are_data_errors(tmp_path: Path, content: str) -> None:
         run_page(tmp_path, [])
 
 
+def test_curves_without_a_step_yet_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "curves.csv").write_text("step,total,rotation\n")
+    names, values = read_curves(tmp_path / "curves.csv")
+    assert (names, values.shape) == (["step", "total", "rotation"], (0, 3))
+
+
+@pytest.mark.parametrize("option", ["--terminal", "--camera=side", "--frames=4", "--transparent"])
+def test_options_of_motions_are_refused_for_folders(run: Run, tmp_path: Path, option: str) -> None:
+    done = run("view", str(tmp_path), option)
+    assert done.code == 2 and "for motions, not for folders" in done.err
+
+
 def test_samples_are_windows_of_the_store_and_what_the_checkpoint_makes_of_them(
     tiny_model: MotionClip, tiny_store: MotionStore, tmp_path: Path
 ) -> None:

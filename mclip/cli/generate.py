@@ -56,8 +56,10 @@ def generate(
     """
     from mclip.console import Results, err, progress, skipped_lines
     from mclip.errors import UsageError
+    from mclip.formats.positions import HUMANML3D_FPS
     from mclip.runtime import bulk, prompts
     from mclip.runtime.engine import Engine
+    from mclip.runtime.tasks import MAX_VARIATIONS
     from mclip.view.files import save
 
     if seed is not None and (variations == 1 or seed < 0):
@@ -69,6 +71,10 @@ def generate(
         raise UsageError(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
+    if not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(f"--variations {variations} is not between 1 and {MAX_VARIATIONS}")
+    if fps is None and out is not None and out.suffix.lower() == ".npy":
+        fps = HUMANML3D_FPS
     engine = Engine.open(pack, device, quick=given)
     jobs = _jobs(engine, text or [], image or [], file, seconds, truncate=truncate)
     # Several motions of one prompt make numbered files, or fill a folder where the name is one.

@@ -61,7 +61,7 @@ def search(
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    engine = Engine.open(pack, device, quick=True)
+    engine = Engine.open(pack, device)
     queries = run.text_query(engine, text) if text else _windows_of(engine, like) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)

@@ -70,6 +70,10 @@ def view(
     from mclip.view.preview import Look, check_output
 
     if os.path.isdir(files[0]):  # whatever the name, it does not fail
+        named: dict[str, object] = {"frames": frames, "size": size, "fps": fps, "camera": camera, "take": take}
+        named |= {"terminal": terminal or None, "transparent": transparent or None, "body": body, "rig": rig}
+        if unused := [name for name, value in named.items() if value is not None]:
+            raise UsageError(f"--{unused[0]} is for motions, not for folders", f"mclip view {files[0]}")
         _folder(files, out, pack, force=force, as_json=as_json)
         return
     for file in files:

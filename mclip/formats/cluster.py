@@ -37,7 +37,7 @@ def run_cluster(
         raise AssetError(f"--dask needs the package {error.name}", 'pip install "mclip[dask]"') from None
     try:
         client = Client(address, timeout=_TIMEOUT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without its certificates
         raise UsageError(f"{address}: no Dask scheduler answers there ({error})", "dask scheduler starts one") from None
     with client:
         _check_workers(client, address)

@@ -47,6 +47,7 @@ def write_csv(path: Path, motion: Motion, style: Chosen) -> None:
 
 def write_npy(path: Path, motion: Motion, style: Chosen) -> None:
     """Write the positions of HumanML3D's 22 joints as an array (module docstring), atomically."""
+    motion = motion.resample(HUMANML3D_FPS)  # the file cannot say its rate
     content = io.BytesIO()
     np.save(content, joint_positions(motion, up=style.up)[:, :_HUMANML3D_JOINTS] * np.float32(style.scale))
     write_bytes(path, content.getvalue())

@@ -3,7 +3,7 @@
 A JSON object with exactly these keys:
 
     kind         "mclip axis"
-    format       1
+    format       2
     name         what was added and removed, as one line
     pack         name of the pack
     pack_sha256  which pack exactly; another one's latents mean other things
@@ -25,7 +25,7 @@ from mclip.errors import DataError, PackError, UsageError
 from mclip.files import write_text
 from mclip.runtime.engine import Engine, shorten
 
-_KIND, _FORMAT = "mclip axis", 1
+_KIND, _FORMAT = "mclip axis", 2
 _KEYS = ("kind", "format", "name", "pack", "pack_sha256", "manner", "vector")
 # The widest latent a pack may have, at 25 characters a number.
 _MAX_BYTES = 2_000_000
@@ -85,8 +85,11 @@ def _read(path: Path) -> dict[str, Any]:
         table = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError):
         table = None
-    if not isinstance(table, dict) or set(table) != set(_KEYS) or table["kind"] != _KIND:
+    if not isinstance(table, dict) or table.get("kind") != _KIND or "format" not in table:
         raise DataError(f"{path}: is not an axis", "mclip edit --save-axis makes one")
     if table["format"] != _FORMAT:
-        raise DataError(f"{path}: has format {table['format']!r}, this mclip reads {_FORMAT}", "pip install -U mclip")
+        hint = "make it again with mclip edit --save-axis"
+        raise DataError(f"{path}: has format {table['format']!r}, this mclip reads {_FORMAT}", hint)
+    if set(table) != set(_KEYS):
+        raise DataError(f"{path}: is not an axis", "mclip edit --save-axis makes one")
     return table

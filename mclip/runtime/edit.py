@@ -26,8 +26,8 @@ MAX_SWEEP = 20
 # The cosine of an edited latent with the nearest training latent. With the mini pack, recordings it has not seen have
 # 0.85 and more, edits of strength one 0.7 to 0.95.
 _NEAR = 0.6
-# The cosine of an edited latent with the motion's own at which none of the motion's detail is kept, which carries its
-# style too; from there to 1 ever more is, about half of it where a style was changed.
+# The cosine of an edited latent with the motion's own at which none of the motion's detail is kept; from there to 1
+# ever more is. A change of manner keeps all.
 _OTHER_KIND = 1 / 3
 # Without a prior nobody knows where training latents are: with the motion's own latent, then.
 _NEAR_OWN = 0.5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mclip.errors import UsageError
-from mclip.formats import SUFFIXES
+from mclip.formats import SUFFIXES, WRITABLE
 from mclip.runtime.bases import Source
 from mclip.runtime.prompts import slugify
 
@@ -24,7 +24,7 @@ def default_stem(first: Source, words: Sequence[str]) -> Path:
 
 def in_folder(folder: Path, names: Sequence[str]) -> list[Path]:
     """The files of these names, without suffix, in a folder. Raises UsageError where a folder cannot be."""
-    if folder.is_file() or (folder.suffix.lower() in (*SUFFIXES, ".png") and not folder.is_dir()):
+    if folder.is_file() or (folder.suffix.lower() in (*SUFFIXES, *WRITABLE, ".png") and not folder.is_dir()):
         free = folder.with_suffix("")
         raise UsageError(
             f"{folder}: several motions need a folder", f"-o {f'{free}-motions' if free.is_file() else free}"

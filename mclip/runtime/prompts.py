@@ -113,9 +113,10 @@ def plan(jobs: Sequence[Job] | PromptFile, out: Path | None, *, folder: bool) ->
     base = out or Path()
     # Some file systems do not tell upper from lower case.
     taken = {str(job.path).casefold() for job in jobs if job.path is not None}
+    last: dict[str, int] = {}  # of the numbers after each name
     for job in jobs:
         picture = job.prompt.picture
-        path = job.path or _free_name(picture.stem if picture else job.prompt.text, taken)
+        path = job.path or _free_name(picture.stem if picture else job.prompt.text, taken, last)
         yield job.prompt, base / path
 
 
@@ -172,14 +173,16 @@ def _below(out: Any) -> Path | None:
     return Path(path)
 
 
-def _free_name(text: str, taken: set[str]) -> Path:
+def _free_name(text: str, taken: set[str], last: dict[str, int]) -> Path:
     """A file name after the text that is not taken; it is then."""
     slug = slugify(text)
-    number = 1
-    name = f"{slug}{_SUFFIX}"
-    while name.casefold() in taken:
+    number = last.get(slug, 0)
+    while True:
         number += 1
-        name = f"{slug}-{number}{_SUFFIX}"
+        name = f"{slug}{_SUFFIX}" if number == 1 else f"{slug}-{number}{_SUFFIX}"
+        if name.casefold() not in taken:
+            break
+    last[slug] = number
     taken.add(name.casefold())
     return Path(name)
 

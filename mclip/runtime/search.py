@@ -148,9 +148,9 @@ class Library:
         return _name(engine, self.vectors()) if len(self) else []
 
     def source(self, motion: int) -> tuple[Path, str]:
-        """A motion's file, and its animation, "" where the file holds one."""
+        """A motion's file, and its animation, "" in formats that hold one."""
         folder, entry, number = self._file(motion)
-        return folder / entry.path, entry.motions[number][0] if len(entry.motions) > 1 else ""
+        return folder / entry.path, entry.motions[number][0]
 
     def _when(self, motion: int, windows: NDArray[np.float32]) -> tuple[float, float]:
         """Where a motion's best window begins and ends, seconds."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +93,21 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _load_cuda_libraries() -> None:
-    """Find the CUDA libraries pip installed, without the many lines onnxruntime prints where there are none."""
+# Graphs start in threads, and stdout is one for all of them.
+_LOADING = threading.Lock()
+
+
+@functools.cache
+def _preload() -> None:
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(AttributeError):  # before onnxruntime 1.21
         onnxruntime.preload_dlls()
+
+
+def _load_cuda_libraries() -> None:
+    """Find the CUDA libraries pip installed, without the many lines onnxruntime prints where there are none."""
+    with _LOADING:
+        _preload()
 
 
 def _has_nvidia_driver() -> bool:

@@ -109,7 +109,10 @@ class Styles:
         """From the rows of a style `reference`, or of all others where it is missing, to those of `style`; (A, D)."""
         differences = []
         for group in (self.groups[action] for action in actions):
-            others = [group[reference]] if reference in group else [group[name] for name in group if name != style]
+            others = [group[name] for name in group if name != style]
+            # To take a motion's own style away leads to the others.
+            if reference in group and reference != style:
+                others = [group[reference]]
             differences.append(table[group[style]] - table[others].mean(axis=0))
         return np.stack(differences)
 

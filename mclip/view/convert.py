@@ -41,7 +41,9 @@ def convert(
     path = source.with_suffix(".npz") if target is None else target
     _check_target(source, path, force=force)
     chosen = choose(path, style or Style())
-    if fps is None and path.suffix.lower() == ".npy":
+    if path.suffix.lower() == ".npy":
+        if fps not in (None, HUMANML3D_FPS):
+            raise UsageError(f"--fps {fps:g}: a .npy has {HUMANML3D_FPS:g}", "leave --fps out, or choose .csv")
         fps = HUMANML3D_FPS
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")

@@ -50,10 +50,12 @@ def library_page(engine: Engine, folder: Path, library: Library) -> str:
     dots = []
     for file in read_files(list(files), FPS):
         for animation, motion in file.motions:
-            row = sources.get((file.path, animation if len(file.motions) > 1 else ""))
+            row = sources.get((file.path, animation))
             if row is not None:
-                name = str(file.path.relative_to(folder)) + (f"#{animation}" if len(file.motions) > 1 else "")
+                name = str(file.path.relative_to(folder)) + (f"#{animation}" if animation else "")
                 dots.append(Dot(name, labels[row], groups[library.path(row)], places[row], motion))
+    if not dots:
+        raise DataError(f"{folder}: its motions changed while they were read", "start it again")
     dots.sort(key=lambda dot: dot.name)
     shown = f"{len(dots)} of {len(library)}" if len(dots) < len(library) else str(len(dots))
     facts = f"{shown} motions · pack {engine.manifest.name} · the nearer, the more alike"

@@ -59,11 +59,15 @@ def read_curves(path: Path) -> tuple[list[str], NDArray[np.float64]]:
             raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
-        values = np.array([[float(cell) for cell in row] for row in rows], np.float64).reshape(len(rows), -1)
+        # Before the first step is logged there is a header alone.
+        table = np.array([[float(cell) for cell in row] for row in rows], np.float64)
+        values = table.reshape(len(rows), -1 if rows else len(header))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, csv.Error) as error:
         raise DataError(f"{path}: not the curves of a run ({error})") from None
+    if header[:1] != ["step"]:
+        raise DataError(f"{path}: not the curves of a run (its first column is no step)")
     if rows and values.shape[1] != len(header):
         raise DataError(f"{path}: has {len(header)} names for {values.shape[1]} columns")
     return header, values.reshape(len(rows), len(header))
