@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mclip import __version__
 from mclip.body.model import Body
+from mclip.body.skinning import shape_of
 from mclip.files import write_bytes
 from mclip.formats.gltf import ARRAY, ELEMENTS, GltfBuilder
 from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix, matrix_to_quaternion
@@ -35,7 +36,7 @@ def write_glb(path: Path, motion: Motion, body: Body, *, name: str = "motion") -
 
 def glb_bytes(motion: Motion, body: Body, *, name: str = "motion") -> bytes:
     """The content of a .glb of a motion of `body`; see `write_glb`."""
-    betas = np.zeros_like(motion.betas) if body.free else motion.betas
+    betas = shape_of(body, motion)
     vertices, joints = body.rest_vertices(betas), body.rest_joints(betas)
     # SMPL's rest pose has its chest at the origin; what stands on the floor is easier to set up in a scene.
     lift = np.array([0, -vertices[:, 1].min(), 0], np.float32)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from mclip.body.model import Body
-from mclip.body.skinning import skin
+from mclip.body.skinning import shape_of, skin
 from mclip.errors import UsageError
 from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import Motion
@@ -77,7 +77,7 @@ class Stage:
     def vertices(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Vertices (stop - start, V, 3) of frames to show, metres, Z up."""
         part = slice(start, stop)
-        betas = np.zeros_like(self.motion.betas) if self.body.free else self.motion.betas
+        betas = shape_of(self.body, self.motion)
         return skin(self.body, self.motion.pose[part], self.motion.transl[part], betas)
 
 
@@ -94,7 +94,7 @@ def set_stage(motion: Motion, body: Body, frames: Sequence[int], view: str = "fo
     part = Motion(
         pose=motion.pose[chosen], transl=motion.transl[chosen], fps=motion.fps, betas=motion.betas, gender=motion.gender
     )
-    rest = body.rest_joints(np.zeros_like(motion.betas) if body.free else motion.betas)
+    rest = body.rest_joints(shape_of(body, motion))
     path = (motion.transl + rest[0])[:, :2]
     _, joints = forward_kinematics(axis_angle_to_matrix(part.pose), part.transl, rest)
     stage = Stage(body, part, (), path, frames, 0.0, path[chosen], REACH, (0.0, 1.0))
