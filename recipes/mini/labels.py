@@ -1,7 +1,7 @@
 """Writes the mini pack's label file: python recipes/mini/labels.py data/mini labels.csv
 
-Reads captions.toml and spans.csv beside this script. Every span gets up to PER_SPAN captions, different takes of a
-label different ones, so that a label as a whole shows all its wordings.
+Reads captions.toml and spans.csv beside this script. Every span gets PER_SPAN captions, different takes of a label
+different ones, and more where the label's takes are so few that they would not show all its wordings.
 """
 
 from __future__ import annotations
@@ -10,17 +10,24 @@ import csv
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 PER_SPAN = 12
+# The first phrases of an action are the short ones, which leave the word to the style.
+STYLED_PHRASES = 8
 _BANDAI = re.compile(r"dataset-\d_(?P<content>[a-z-]+)_(?P<style>[a-z-]+)_\d+\.bvh$")
 _THIRD = {"be": "is", "have": "has", "do": "does", "go": "goes"}
 _GERUND = {"be": "being", "lie": "lying", "die": "dying"}
-# One-syllable verbs that double their last letter.
+# Verbs that double their last letter.
 _DOUBLED = frozenset(
-    "run sit jog skip hop get put stop spin swim stab squat nod win cut grab chop drop hit jab trot pat set".split()
+    (
+        "bid bob chat chop chug cut dip drag drop flag flap flip flop get grab grip hit hop hug jab jog let lob lug "
+        "nap nod pat plop prod prop put ram rub run scan scrub set shin shrug sidestep sip sit skim skip slam slip "
+        "slug snap spin split squat stab step stop swap swig swim tip trot wag win"
+    ).split()
 )
 
 
@@ -57,32 +64,35 @@ def gerund(phrase: str) -> str:
 
 
 def plain_captions(phrases: list[str]) -> list[str]:
-    """The wordings of an action in no particular style."""
-    captions = []
+    """The wordings of an action in no particular style: first all phrases in one form each, then in another."""
+    forms = []
     for phrase in phrases:
         if phrase.startswith("="):
-            captions.append(phrase[1:])
+            forms.append([phrase[1:]])
         else:
             third = third_person(phrase)
-            captions += [phrase, f"a person {third}", gerund(phrase), f"someone {third}"]
-    return captions
+            forms.append([phrase, f"a person {third}", gerund(phrase), f"someone {third}"])
+    turns = (form[(turn + row) % len(form)] for turn in range(4) for row, form in enumerate(forms))
+    return list(dict.fromkeys(turns))
 
 
-def styled_captions(phrases: list[str], style: dict[str, list[str]]) -> list[str]:
-    """The wordings of an action in a style."""
+def styled_captions(phrases: list[str], style: dict[str, list[str]], first: int) -> list[str]:
+    """The wordings of an action in a style, from the `first` words for the style on."""
+    adjectives, adverbs = style["adjectives"], style["adverbs"]
+    plain = [phrase for phrase in phrases if not phrase.startswith("=")][:STYLED_PHRASES]
     captions = []
-    for index, phrase in enumerate(phrase for phrase in phrases if not phrase.startswith("=")):
-        for offset in range(2):
-            adjective = style["adjectives"][(index + offset) % len(style["adjectives"])]
-            adverb = style["adverbs"][(index + offset) % len(style["adverbs"])]
-            article = "an" if adjective[0] in "aeiou" else "a"
-            third = third_person(phrase)
-            captions += [
-                f"{article} {adjective} person {third}",
-                f"{phrase} {adverb}",
-                f"a person {third} {adverb}",
-                f"{adjective} {gerund(phrase)}",
-            ]
+    for turn in range(max(len(adjectives), len(adverbs))):
+        phrase = plain[turn % len(plain)]
+        adjective = adjectives[(first + turn) % len(adjectives)]
+        adverb = adverbs[(first + turn) % len(adverbs)]
+        article = "an" if adjective[0] in "aeiou" else "a"
+        third = third_person(phrase)
+        captions += [
+            f"{article} {adjective} person {third}",
+            f"{phrase} {adverb}",
+            f"a person {third} {adverb}",
+            f"{adjective} {gerund(phrase)}",
+        ]
     return list(dict.fromkeys(captions))
 
 
@@ -94,7 +104,8 @@ def spans(table: dict[str, Any], root: Path) -> Iterator[tuple[str, str, str, st
     def captions(label: str) -> list[str]:
         action, _, style = label.partition("/")
         return (
-            styled_captions(actions[action], styles[style])
+            # Other actions begin with other words, so that together they show all words of a style.
+            styled_captions(actions[action], styles[style], 5 * list(actions).index(action))
             if style not in ("", "normal")
             else plain_captions(actions[action])
         )
@@ -138,14 +149,16 @@ def main(root: Path, out: Path) -> None:
         paths.setdefault(label, set()).add(path)
     # An action seen once is learnt, not held out. (A style of an action seen once may be held out: an unseen pair.)
     once = {next(iter(files)) for label, files in paths.items() if len(files) == 1 and "/" not in label}
+    takes = Counter(label for _, _, _, label, _ in found)
     seen: dict[str, int] = {}
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "start", "end", "caption", "label", "split"])
         for path, start, end, label, captions in found:
             first = seen.get(label, 0)
-            seen[label] = first + PER_SPAN
-            for caption in dict.fromkeys(captions[(first + k) % len(captions)] for k in range(PER_SPAN)):
+            count = max(PER_SPAN, -(-len(captions) // takes[label]))
+            seen[label] = first + count
+            for caption in dict.fromkeys(captions[(first + k) % len(captions)] for k in range(count)):
                 writer.writerow([path, start, end, caption, label, "train" if path in once else ""])
     sys.stderr.write(f"{out}: {len(seen)} labels, {len(found)} spans\n")
 
