@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mclip import console
 from mclip.data.dataset import WindowSampler
 from mclip.data.store import MotionStore
+from mclip.names import STYLE_SEPARATOR
 from mclip.nn.rotations import joint_positions
 from mclip.recipe import DataConfig
-from mclip.runtime.prior import STYLE_SEPARATOR
 
 WINDOW, SHORTEST = 60, 20
 _WIDTH, _DILATIONS = 128, (1, 2, 4, 8)

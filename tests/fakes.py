@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mclip.data.preprocess import preprocess
+from mclip.export.reading import fit_reading
 from mclip.motion import Motion
 from mclip.nn.teachers import Teacher
 from mclip.recipe import Recipe, recipe_from_dict
+from mclip.runtime.prior import Bank
 from mclip.skeleton.smpl import JOINT
 
 WIDTH = 24
@@ -113,3 +117,33 @@ def write_tiny_store(folder: Path) -> Path:
     out = folder / "store.h5"
     preprocess(folder, out, labels=folder / "labels.csv", workers=1, drawing=None)
     return out
+
+
+def make_bank(
+    latents: NDArray[np.float32],
+    frames: NDArray[np.int32],
+    names: tuple[str, ...],
+    label: NDArray[np.int32],
+    labels: tuple[str, ...],
+    captions: NDArray[np.float32],
+    texts: tuple[str, ...],
+    spoken: Sequence[Sequence[int]],
+) -> Bank:
+    """A bank in which label i has the captions spoken[i], with what an export would learn from them."""
+    said = [captions[list(rows)] for rows in spoken]
+    return Bank(
+        latents=latents,
+        frames=frames,
+        names=names,
+        label=label,
+        labels=labels,
+        captions=captions,
+        texts=texts,
+        offsets=np.cumsum([0, *map(len, spoken)]).astype(np.int32),
+        ids=np.concatenate(spoken).astype(np.int32),
+        centres=np.stack([latents[label == row].mean(axis=0) for row in range(len(labels))]),
+        centre_label=np.arange(len(labels), dtype=np.int32),
+        centre_source=np.zeros(len(labels), np.int32),
+        said=np.stack([rows.mean(axis=0) for rows in said]),
+        reading=fit_reading(labels, said),
+    )

@@ -21,7 +21,7 @@ from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank, unit
 from mclip.runtime.residual import joint_weights
 from mclip.runtime.styles import Styles, is_opposite
-from tests.fakes import swinging
+from tests.fakes import make_bank, swinging
 
 ALL = joint_weights(None)
 
@@ -104,7 +104,7 @@ def bank(rows: dict[str, list[float]]) -> Bank:
     """One motion and one caption for each label; latents as given, captions the same, shortened to a half."""
     latents = np.array(list(rows.values()), np.float32)
     count = len(rows)
-    return Bank(
+    return make_bank(
         latents=latents,
         frames=np.full(count, 20, np.int32),
         names=tuple(rows),
@@ -112,8 +112,7 @@ def bank(rows: dict[str, list[float]]) -> Bank:
         labels=tuple(rows),
         captions=latents * np.float32(0.5),
         texts=tuple(rows),
-        offsets=np.arange(count + 1, dtype=np.int32),
-        ids=np.arange(count, dtype=np.int32),
+        spoken=[[row] for row in range(count)],
     )
 
 
@@ -175,11 +174,18 @@ def test_a_denial_turns_a_style_round(text: str, style: str, *, opposite: bool) 
 
 
 def test_a_wording_finds_its_style() -> None:
-    assert STYLES.find(vector(0, 1, 0, -0.2), "walk/normal")[0] == "old"
-    style, score = STYLES.find(vector(0, -0.1, 0, 2), "walk/normal")
+    heard = vector(-1, -1, -1)  # no style, angry, old: the reading cannot tell
+    assert STYLES.find(vector(0, 1, 0, -0.2), heard, "walk/normal")[0] == "old"
+    style, score = STYLES.find(vector(0, -0.1, 0, 2), heard, "walk/normal")
     assert style == "angry" and score > 0.9
-    assert STYLES.find(vector(1, 0, 0, 0), "walk/normal")[1] < 0.1
-    assert Styles.of(bank({"kick": [1, 0], "walk": [0, 1]})).find(vector(1, 0), "kick") == ("", 0.0)
+    assert STYLES.find(vector(1, 0, 0, 0), heard, "walk/normal")[1] < 0.1
+    assert Styles.of(bank({"kick": [1, 0], "walk": [0, 1]})).find(vector(1, 0), vector(0), "kick") == ("", 0.0)
+
+
+def test_between_two_styles_the_reading_decides() -> None:
+    between = vector(0, 1, 0, 1.3)
+    found = {heard: STYLES.find(between, vector(*heard), "kick")[0] for heard in ((-9, 0, -8), (-9, -8, 0))}
+    assert list(found.values()) == ["angry", "old"]
 
 
 def test_a_latent_finds_its_label() -> None:

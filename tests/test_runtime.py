@@ -18,13 +18,13 @@ from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix
 from mclip.motion import load_npz
 from mclip.pack import Pack
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.prior import Bank, Match, load_bank
+from mclip.runtime.prior import Bank, Match, load_bank, unit
 from mclip.runtime.representation import heading
 from mclip.runtime.session import Session
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.retarget import lowest_point
 from mclip.skeleton.smpl import forward_kinematics
-from tests.fakes import MAX_TOKENS
+from tests.fakes import MAX_TOKENS, make_bank
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def engine(tiny_pack: Pack) -> Engine:
 def bank() -> Bank:
     """Four entries in a plane: two to the east, one to the north, one to the south-west; east and north share a
     caption."""
-    return Bank(
+    return make_bank(
         latents=np.array([[1, 0], [0.8, 0.6], [0, 1], [-0.6, -0.8]], np.float32),
         frames=np.array([60, 55, 50, 40], np.int32),
         names=("east#0-60", "east#60-115", "north#0-50", "southwest#0-40"),
@@ -43,8 +43,7 @@ def bank() -> Bank:
         labels=("east", "north", "southwest"),
         captions=np.array([[1, 0], [0.8, 0.6], [-0.6, -0.8]], np.float32),
         texts=("to the east", "north or east", "weit weg: süd-west"),
-        offsets=np.array([0, 2, 3, 4], np.int32),
-        ids=np.array([0, 1, 1, 2], np.int32),
+        spoken=[[0, 1], [1], [2]],
     )
 
 
@@ -71,7 +70,7 @@ def crowd(entries: int = 12) -> Bank:
     """Two labels: "wave" with a fan of entries, and "rest" with one entry, far away and not at unit length."""
     angle = np.linspace(-0.6, 0.6, entries)
     fan = np.stack([np.cos(angle), np.sin(angle), np.zeros(entries)], axis=1)
-    return Bank(
+    return make_bank(
         latents=np.concatenate([fan, [[0, 0, 2]]]).astype(np.float32),
         frames=np.arange(20, 21 + entries, dtype=np.int32),
         names=(*(f"wave#{row}" for row in range(entries)), "rest"),
@@ -79,8 +78,7 @@ def crowd(entries: int = 12) -> Bank:
         labels=("wave", "rest"),
         captions=np.array([[1, 0, 0], [0, 0, 1]], np.float32),
         texts=("a person waves", "a person rests"),
-        offsets=np.array([0, 1, 2], np.int32),
-        ids=np.array([0, 1], np.int32),
+        spoken=[[0], [1]],
     )
 
 
@@ -137,35 +135,34 @@ def test_what_texts_expect_lies_between_the_labels_they_agree_with() -> None:
 
 
 def test_left_is_not_expected_where_right_is_said() -> None:
-    value = replace(crowd(), texts=("wave left", "wave right"), captions=np.array([[1, 0, 0]] * 2, np.float32))
-    text = np.array([[1, 0, 0]], np.float32)
+    value = replace(crowd(), texts=("wave left", "wave right"))
+    text = unit(np.array([[1, 0, 1]], np.float32))  # between the two
     assert value.expect(["wave with the left hand"], text)[0, 0] > 0.99
     assert value.expect(["wave with the right hand"], text)[0, 2] > 0.99
 
 
-def test_all_captions_of_a_label_count_not_the_nearest_alone() -> None:
+def test_of_two_labels_with_one_caption_the_one_that_has_no_other_is_meant() -> None:
     # East and north share the nearest caption; east has another one, which is farther away.
     assert match(bank(), (0.6, 0.8))[0].label == "north"
 
 
 def test_of_a_labels_motions_the_latent_nearest_to_the_text_wins() -> None:
     assert [found.name for found in match(bank(), (1, 0.0), (0.98, 0.2))] == ["east#0-60", "east#0-60"]
-    only_east = replace(bank(), ids=np.array([0, 1, 2, 2], np.int32))
-    assert match(only_east, (0.8, 0.6))[0].name == "east#60-115"
+    mirrored = replace(bank(), latents=bank().latents * np.array([1, -1], np.float32))
+    assert match(mirrored, (0.9, -0.436))[0].name == "east#60-115"
 
 
 def test_equal_entries_are_answered_with_the_first() -> None:
-    twins = replace(bank(), latents=np.tile(np.array([1, 0], np.float32), (4, 1)), ids=np.zeros(4, np.int32))
-    assert match(twins, (0.6, 0.8))[0].name == "east#0-60"
+    twins = replace(bank(), latents=np.tile(np.array([1, 0], np.float32), (4, 1)))
+    assert match(twins, (1, 0.1))[0].name == "east#0-60"
 
 
 def test_left_is_not_answered_with_right() -> None:
     sides = replace(bank(), texts=("wave the right hand", "the right hand waves", "wave the left hand"))
-    sides = replace(sides, captions=np.array([[1, 0], [0.8, 0.6], [0.95, -0.312]], np.float32))
-    # All three lie close together; words decide.
-    assert match(sides, (1, 0), texts=("greet with the LEFT hand",))[0].label == "southwest"
-    assert match(sides, (1, 0), texts=("greet with the right hand",))[0].label == "east"
-    assert match(sides, (1, 0), texts=("greet",))[0].label == "east"
+    # East is nearer than south-west by a little; words decide.
+    assert match(sides, (0.4, -0.92), texts=("greet with the LEFT hand",))[0].label == "southwest"
+    assert match(sides, (0.4, -0.92), texts=("greet with the right hand",))[0].label == "east"
+    assert match(sides, (0.4, -0.92), texts=("greet",))[0].label == "east"
 
 
 def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -175,6 +172,10 @@ def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(read, name), getattr(bank(), name))
     for name in ("latents", "captions"):
         np.testing.assert_allclose(getattr(read, name), getattr(bank(), name), atol=0.5 / 127)
+    for name in ("centres", "centre_label", "centre_source", "said"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(bank(), name))
+    for name in ("action_weights", "style_weights"):
+        np.testing.assert_array_equal(getattr(read.reading, name), getattr(bank().reading, name))
 
 
 def test_line_breaks_in_captions_do_not_shift_the_others(tmp_path: Path) -> None:
@@ -197,6 +198,14 @@ def test_line_breaks_in_captions_do_not_shift_the_others(tmp_path: Path) -> None
         {"latents": np.zeros((0, 2), np.float32)},
         {"names": ("east",)},
         {"texts": ("a",)},
+        {"said": np.zeros((2, 2), np.float32)},
+        {"centres": np.zeros((3, 3), np.float32)},
+        {"centre_label": np.array([0, 1, 1], np.int32)},
+        {"centre_source": np.zeros(2, np.int32)},
+        {"said": np.full((3, 2), np.nan, np.float32)},
+        {"reading": replace(bank().reading, labels=("east", "north", "west"))},
+        {"reading": replace(bank().reading, action_weights=np.zeros((2, 3), np.float32))},
+        {"reading": replace(bank().reading, style_weights=np.full((1, 3), np.inf, np.float32))},
     ],
 )
 def test_a_bank_that_does_not_fit_together_is_refused(changes: dict[str, object]) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.errors import DataError
+from mclip.names import STYLE_SEPARATOR
 from mclip.recipe import DataConfig
-from mclip.runtime.prior import STYLE_SEPARATOR
 from mclip.runtime.representation import Representation, representation
 from mclip.skeleton.smpl import forward_kinematics
 

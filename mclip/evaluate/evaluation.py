@@ -38,8 +38,9 @@ from mclip.evaluate.recognition import PIECE, ClassScores, Named, class_scores, 
 from mclip.evaluate.reconstruction import Errors, positions, window_errors
 from mclip.evaluate.retrieval import ranks_of, retrieve
 from mclip.geometry import axis_angle_to_matrix
+from mclip.names import STYLE_SEPARATOR
 from mclip.runtime.engine import Engine
-from mclip.runtime.prior import STYLE_SEPARATOR, unit
+from mclip.runtime.prior import unit
 from mclip.runtime.representation import SMPL24, representation
 from mclip.runtime.tasks import Prompt, generate
 from mclip.skeleton.smpl import forward_kinematics

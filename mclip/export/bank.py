@@ -13,6 +13,7 @@ from mclip.console import progress
 from mclip.data.dataset import Span, gather, spans_of
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
+from mclip.export.reading import fit_reading, other_subjects
 from mclip.recipe import DataConfig
 from mclip.runtime.prior import Bank, unit
 from mclip.runtime.representation import Representation, representation
@@ -21,6 +22,8 @@ from mclip.skeleton.smpl import forward_kinematics
 # Entries in all, and of one label; more of a common action adds nothing new.
 MAX_ENTRIES = 4000
 MAX_PER_LABEL = 32
+# Captions kept of a label, to show how far a text is from what was trained on. All of them teach the reading.
+MAX_CAPTIONS = 32
 # Windows tried in one span: its beginning, then evenly on.
 MAX_PER_SPAN = 3
 _BATCH = 64
@@ -43,6 +46,15 @@ class _Candidate:
     stop: int
     mirrored: bool
     texts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A window, its latent (D,), and the share of its movement that the decoder keeps."""
+
+    candidate: _Candidate
+    latent: NDArray[np.float32]
+    kept: float
 
 
 def build_bank(
@@ -68,30 +80,61 @@ def build_bank(
     for span in spans_of(store, "train", data.exclude, data.min_window):
         for label, candidate in _candidates(store, span, data.window):
             by_label[label].append(candidate)
-    ranked = {}
+    ranked, centres = {}, {}
     with progress("prior", len(by_label)) as bar:
         for label in sorted(by_label):
-            ranked[label] = _rank(store, by_label[label], data.window, kind, encode, decode, max_per_label)
+            seen = _encode(store, by_label[label], data.window, kind, encode, decode)
+            ranked[label] = _rank(seen, max_per_label)
+            centres[label] = _centres(store, seen)
             bar.advance()
     turns = ((place, label) for place in range(max_per_label) for label in ranked if place < len(ranked[label]))
     chosen = [(label, *ranked[label][place]) for place, label in turns][:max_entries]
     labels = sorted({label for label, _, _ in chosen})
     # All captions of a label speak for each of its motions.
-    of_label = [sorted({row for candidate in by_label[label] for row in candidate.texts}) for label in labels]
-    rows = sorted({row for captions in of_label for row in captions})
-    place_of = {row: place for place, row in enumerate(rows)}
-    texts = tuple(store.texts[row] for row in rows)
+    spoken = [sorted({row for candidate in by_label[label] for row in candidate.texts}) for label in labels]
+    known = sorted({row for rows in spoken for row in rows})
+    embeddings = unit(embed([store.texts[row] for row in known]))
+    said = [embeddings[np.searchsorted(known, rows)] for rows in spoken]
+    others = [other_subjects([store.texts[row] for row in rows]) for rows in spoken]
+    stops = np.cumsum([0, *map(len, others)])
+    of_others = unit(embed([text for texts in others for text in texts]))
+    heard = [
+        np.concatenate([vectors, of_others[start:stop]])
+        for vectors, start, stop in zip(said, stops[:-1], stops[1:], strict=True)
+    ]
+    of_label = [np.array(rows)[_spread(vectors, MAX_CAPTIONS)] for rows, vectors in zip(spoken, said, strict=True)]
+    sources = sorted({source for label in labels for source in centres[label]})
+    kept = sorted({row for rows in of_label for row in rows.tolist()})
     return Bank(
         latents=np.stack([latent for _, _, latent in chosen]),
         frames=np.array([candidate.stop - candidate.start for _, candidate, _ in chosen], np.int32),
         names=tuple(_name(store, candidate) for _, candidate, _ in chosen),
         label=np.array([labels.index(label) for label, _, _ in chosen], np.int32),
         labels=tuple(labels),
-        captions=unit(embed(texts)),
-        texts=texts,
+        captions=embeddings[np.searchsorted(known, kept)],
+        texts=tuple(store.texts[row] for row in kept),
         offsets=np.cumsum([0, *map(len, of_label)]).astype(np.int32),
-        ids=np.array([place_of[row] for captions in of_label for row in captions], np.int32),
+        ids=np.searchsorted(kept, np.concatenate(of_label)).astype(np.int32),
+        centres=np.stack([centre for label in labels for centre in centres[label].values()]),
+        centre_label=np.repeat(np.arange(len(labels), dtype=np.int32), [len(centres[label]) for label in labels]),
+        centre_source=np.array([sources.index(name) for label in labels for name in centres[label]], np.int32),
+        said=np.stack([vectors.mean(axis=0) for vectors in said]),
+        reading=fit_reading(tuple(labels), heard),
     )
+
+
+def _spread(vectors: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
+    """Which of unit vectors (n, D) show best how all of them are spread, `limit` at most, in rising order.
+
+    The one nearest to the mean, then always the one farthest from those taken (farthest-point sampling).
+    """
+    chosen = [int((vectors @ vectors.mean(axis=0)).argmax())]
+    nearest = vectors @ vectors[chosen[0]]
+    while len(chosen) < min(limit, len(vectors)):
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
+        nearest[chosen] = np.inf
+    return np.array(sorted(chosen))
 
 
 def _candidates(store: MotionStore, span: Span, window: int) -> list[tuple[str, _Candidate]]:
@@ -118,27 +161,46 @@ def _unique(rows: NDArray[np.int32]) -> tuple[int, ...]:
     return tuple(sorted(set(rows.tolist())))
 
 
-def _rank(
+def _encode(
     store: MotionStore,
     candidates: list[_Candidate],
     window: int,
     kind: Representation,
     encode: Encode,
     decode: Decode,
-    limit: int,
-) -> list[tuple[_Candidate, NDArray[np.float32]]]:
-    """The `limit` most typical of the candidates that are decoded well, with their latents, most typical first."""
-    encoded, kept = [], []
+) -> list[_Seen]:
+    """The latents of candidates, and how much of their movement the decoder keeps."""
+    seen = []
     for at in range(0, len(candidates), _BATCH):
-        features, mask = _gather(store, candidates[at : at + _BATCH], window, kind)
-        encoded.append(encode(features, mask))
-        kept.append(_movement(decode(encoded[-1], mask), mask, kind) / _movement(features, mask, kind))
-    latents, movement = np.concatenate(encoded), np.concatenate(kept)  # (n, D), (n,)
-    directions = unit(latents)
+        some = candidates[at : at + _BATCH]
+        features, mask = _gather(store, some, window, kind)
+        latents = encode(features, mask)
+        kept = _movement(decode(latents, mask), mask, kind) / _movement(features, mask, kind)
+        seen += [_Seen(*each) for each in zip(some, latents, kept.tolist(), strict=True)]
+    return seen
+
+
+def _rank(seen: list[_Seen], limit: int) -> list[tuple[_Candidate, NDArray[np.float32]]]:
+    """The `limit` most typical of a label's windows that are decoded well, with their latents, most typical first."""
+    directions = unit(np.stack([each.latent for each in seen]))
+    kept = np.array([each.kept for each in seen])
     typical = directions @ directions.mean(axis=0)  # (n,) mean cosine with all of the label
     order = np.argsort(-typical, kind="stable")
-    order = order[movement[order] >= np.median(movement)][:limit]
-    return [(candidates[row], latents[row]) for row in order.tolist()]
+    order = order[kept[order] >= np.median(kept)][:limit]
+    return [(seen[row].candidate, seen[row].latent) for row in order.tolist()]
+
+
+def _centres(store: MotionStore, seen: list[_Seen]) -> dict[str, NDArray[np.float32]]:
+    """The mean latent (D,) of a label's windows from each folder of recordings."""
+    folders: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    for each in seen:
+        folders[store.path[_motion_of(store, each.candidate)].rpartition("/")[0]].append(each.latent)
+    return {folder: np.mean(folders[folder], axis=0, dtype=np.float32) for folder in sorted(folders)}
+
+
+def _motion_of(store: MotionStore, candidate: _Candidate) -> int:
+    """The row of the motion that a window is of."""
+    return int(np.searchsorted(store.offsets, candidate.start, side="right")) - 1
 
 
 def _movement(features: NDArray[np.float32], mask: NDArray[np.bool_], kind: Representation) -> NDArray[np.float64]:
@@ -162,7 +224,7 @@ def _gather(
 
 
 def _name(store: MotionStore, candidate: _Candidate) -> str:
-    motion = int(np.searchsorted(store.offsets, candidate.start, side="right")) - 1
+    motion = _motion_of(store, candidate)
     first = int(store.offsets[motion])
     name = f"{store.path[motion]}#{candidate.start - first}-{candidate.stop - first}"
     return f"{name} mirrored" if candidate.mirrored else name

@@ -65,10 +65,12 @@ def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) 
     plain, *said = engine.encode_text([text, _person(text), "a person", f"a person moves {text}", "a person moves"])
     wording = 0.5 * (said[0] - said[1] + said[2] - said[3])
     literal = Direction(said[0] - said[1], "what the text space makes of it")
-    if styles is None or engine.prior is None or engine.manifest.prior is None:
+    prior = engine.prior
+    if styles is None or not isinstance(prior, Bank) or engine.manifest.prior is None:
         return literal
-    match = engine.prior.match([text], plain[None])[0]
-    style, score = styles.find(wording, own)
+    match = prior.match([text], plain[None])[0]
+    heard = prior.reading.styles(unit(np.stack([plain, said[0], said[2]]))).mean(axis=0)
+    style, score = styles.find(wording, heard, own)
     if score >= (_STYLE_OF_CAPTION if style == style_of(match.label) else _STYLE):
         vector = styles.direction(style, own)
         if is_opposite(text, style):
@@ -76,7 +78,7 @@ def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) 
             return Direction(-vector, meaning, "is no style by itself", manner=True)
         return Direction(vector, f"the style {style!r} for {own!r}", manner=True)
     if match.score >= engine.manifest.prior.confident:
-        centre = styles.centres[styles.labels.index(match.label)]
+        centre = styles.centre(match.label)
         near = "" if match.score >= _SAME_WORDS else f"is nearest to {match.caption!r} ({match.score:.2f})"
         return Direction(unit(centre), f"the action {match.label!r}", near)
     return replace(literal, guess="is no style or action the pack was trained on")

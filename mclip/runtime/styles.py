@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.runtime.prior import STYLE_SEPARATOR, Bank, unit
+from mclip.names import STYLE_SEPARATOR
+from mclip.runtime.prior import Bank, unit
+from mclip.runtime.reading import split_label, style_names
 
 # Styles this near to the best one say the same in other words ("old" and "elderly" in the mini pack: 0.02 apart).
 _SAME = 0.07
+# What a style's probability, as a logarithm, counts beside a cosine.
+_HEARD = 0.05
 # An action that is less like the own one by this much, in cosine, has e times less to say about a style the own one was
 # never seen in.
 _LIKE = 0.1
@@ -29,13 +33,15 @@ class Styles:
 
     labels    M of them
     groups    for each action its styles and which label each is; "" is the label without a style
-    centres   (M, D) the mean latent of each label's motions
+    centres   (P, D) the mean latent of each label's motions in each source
+    sources   for each label its sources and which centre each is
     captions  (M, D) the mean embedding of each label's captions
     """
 
     labels: tuple[str, ...]
     groups: dict[str, dict[str, int]]
     centres: NDArray[np.float32]
+    sources: list[dict[int, int]]
     captions: NDArray[np.float32]
 
     @classmethod
@@ -45,34 +51,50 @@ class Styles:
         for index, label in enumerate(bank.labels):
             action, style = _parts(label)
             groups.setdefault(action, {})[style] = index
-        centres = np.zeros((len(bank.labels), bank.latents.shape[1]), np.float32)
-        np.add.at(centres, bank.label, bank.latents)
-        captions = np.add.reduceat(bank.captions[bank.ids], bank.offsets[:-1], axis=0)
-        centres /= np.bincount(bank.label)[:, None]
-        captions /= np.diff(bank.offsets)[:, None]
-        return cls(labels=bank.labels, groups=groups, centres=centres, captions=captions)
+        sources: list[dict[int, int]] = [{} for _ in bank.labels]
+        for row, (label, source) in enumerate(
+            zip(bank.centre_label.tolist(), bank.centre_source.tolist(), strict=True)
+        ):
+            sources[label][source] = row
+        return cls(labels=bank.labels, groups=groups, centres=bank.centres, sources=sources, captions=bank.said)
 
     def label_of(self, latent: NDArray[np.float32]) -> str:
-        """The label whose centre is nearest to a latent (D,)."""
+        """The label one of whose centres is nearest to a latent (D,)."""
         lengths = np.maximum(np.linalg.norm(self.centres, axis=1), 1e-9)
-        return self.labels[int(np.argmax(self.centres @ latent / lengths))]
+        nearest = int(np.argmax(self.centres @ latent / lengths))
+        return next(label for label, rows in zip(self.labels, self.sources, strict=True) if nearest in rows.values())
 
-    def find(self, wording: NDArray[np.float32], own: str) -> tuple[str, float]:
-        """The style whose captions differ from those of other styles as `wording` (D,) says, and the cosine of the two.
+    def centre(self, label: str) -> NDArray[np.float32]:
+        """The mean of a label's centres (D,)."""
+        mean: NDArray[np.float32] = self.centres[list(self.sources[self.labels.index(label)].values())].mean(axis=0)
+        return mean
 
-        Of styles that fit about equally, one that the action of label `own` is known in is taken. ("", 0.0) if the bank
-        knows no styles.
+    def find(self, wording: NDArray[np.float32], heard: NDArray[np.float32], own: str) -> tuple[str, float]:
+        """The style that a wording speaks of, and the cosine of what it says and of what that style's captions say.
+
+        wording  (D,) how its embedding differs from that of a person in no particular style
+        heard    (S,) logarithms of how probable the reading finds each style
+        own      the label that the style is for; of styles that fit about equally, one that its action is known in is
+                 taken
+
+        Both count: of 185 wordings that no caption had, the difference tells 74 % right, the reading 72 %, the two
+        together 78 %. ("", 0.0) if the bank knows no styles.
         """
         scores = {
-            style: _cosine(wording, self._differences(self.captions, style, "", actions).mean(axis=0))
+            style: _cosine(wording, self._differences(style, "", actions).mean(axis=0))
             for style in sorted({style for group in self.groups.values() for style in group if style})
             if (actions := self._actions(style))
         }
         if not scores:
             return "", 0.0
-        near = [style for style in scores if scores[style] >= max(scores.values()) - _SAME]
+        names = style_names(self.labels)
+        fits = {
+            style: score + _HEARD * float(heard[names.index(split_label(f"{STYLE_SEPARATOR}{style}")[1])])
+            for style, score in scores.items()
+        }
+        near = [style for style in scores if fits[style] >= max(fits.values()) - _SAME]
         known = [style for style in near if _parts(own)[0] in self._actions(style)]
-        style = max(known or near, key=lambda name: scores[name])
+        style = max(known or near, key=lambda name: fits[name])
         return style, scores[style]
 
     def direction(self, style: str, own: str) -> NDArray[np.float32]:
@@ -89,31 +111,53 @@ class Styles:
         likeness = places @ self._place(action)
         weight = np.exp((likeness - likeness.max()) / _LIKE)
         weight /= weight.sum()
-        differences = self._differences(self.centres, style, own_style, actions)
+        differences = np.stack([self._shown(name, style, own_style) for name in actions])
         shown = unit(weight @ differences)
-        said = unit(weight @ self._differences(self.captions, style, own_style, actions))
+        said = unit(weight @ self._differences(style, own_style, actions))
         length = float(weight @ np.linalg.norm(differences, axis=1))
         return (length * unit(shown + said)).astype(np.float32)
 
     def _place(self, action: str) -> NDArray[np.float32]:
         """Where an action is, whatever its style (D,)."""
-        return unit(self.centres[list(self.groups[action].values())].mean(axis=0))
+        rows = [row for label in self.groups[action].values() for row in self.sources[label].values()]
+        return unit(self.centres[rows].mean(axis=0))
 
     def _actions(self, style: str) -> list[str]:
-        """Actions known in this style and in another."""
-        return [action for action, group in self.groups.items() if style in group and len(group) > 1]
+        """Actions that some source shows in this style and in another."""
+        return [action for action, group in self.groups.items() if style in group and any(self._beside(group, style))]
 
-    def _differences(
-        self, table: NDArray[np.float32], style: str, reference: str, actions: list[str]
-    ) -> NDArray[np.float32]:
-        """From the rows of a style `reference`, or of all others where it is missing, to those of `style`; (A, D)."""
+    def _beside(self, group: dict[str, int], style: str) -> list[list[int]]:
+        """For each source of a style, the labels of the action's other styles that it shows as well."""
+        return [
+            [label for name, label in group.items() if name != style and source in self.sources[label]]
+            for source in self.sources[group[style]]
+        ]
+
+    def _shown(self, action: str, style: str, reference: str) -> NDArray[np.float32]:
+        """From the centres of a style `reference`, or of all others where it is missing, to those of `style` (D,).
+
+        Within one source alone: the people of two differ more than the styles of one.
+        """
+        group = self.groups[action]
+        steps = []
+        for (source, row), others in zip(self.sources[group[style]].items(), self._beside(group, style), strict=True):
+            # To take a motion's own style away leads to the others.
+            wanted = [group[reference]] if reference != style and group.get(reference) in others else others
+            if wanted:
+                steps.append(
+                    self.centres[row] - self.centres[[self.sources[label][source] for label in wanted]].mean(axis=0)
+                )
+        mean: NDArray[np.float32] = np.mean(steps, axis=0)
+        return mean
+
+    def _differences(self, style: str, reference: str, actions: list[str]) -> NDArray[np.float32]:
+        """The same of what captions say, of several actions (A, D)."""
         differences = []
         for group in (self.groups[action] for action in actions):
             others = [group[name] for name in group if name != style]
-            # To take a motion's own style away leads to the others.
             if reference in group and reference != style:
                 others = [group[reference]]
-            differences.append(table[group[style]] - table[others].mean(axis=0))
+            differences.append(self.captions[group[style]] - self.captions[others].mean(axis=0))
         return np.stack(differences)
 
 
