@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from benchmarks.swings import make_store
 from benchmarks.vertex_loss import smplx_loss
 from mclip.body.model import load_body
-from mclip.data.dataset import Batch, WindowSampler, gather
+from mclip.data.dataset import Batch, WindowSampler
+from mclip.data.gathering import gather
 from mclip.nn import losses
 from mclip.nn.layers import positions
 from mclip.nn.model import MotionClip

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mclip.data.dataset import WindowSampler, gather, spans_of
+from mclip.data.dataset import WindowSampler, spans_of
+from mclip.data.gathering import gather
 from mclip.data.preprocess import preprocess
 from mclip.data.store import MotionStore, read_store, write_embeddings
 from mclip.errors import DataError, RecipeError, UsageError
