@@ -122,7 +122,8 @@ class _Lists:
 
     def take(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
         """What stands at places (B,) of lists rows (B,)."""
-        return self._values[self._first[rows] + places]
+        result: NDArray[np.int64] = self._values[self._first[rows] + places]
+        return result
 
     def pick(self, rows: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDArray[np.int64]:
         """What stands at fractions (B,), from 0 to less than 1, of lists rows (B,)."""

@@ -95,7 +95,8 @@ def fill(
                     for k in range(6):
                         out[6 * j + k] = p[_JOINTS * k + j]
             else:
-                out[:_ROOT] = before
+                for i in range(_ROOT):
+                    out[i] = before[i]
                 for k in range(6):
                     out[k] = p[_JOINTS * k]
             x, y = cosine * x + sine * y, cosine * y - sine * x

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.data.store import MotionStore
-from mclip.geometry import Array, rot6d_to_matrix
+from mclip.geometry import Array, rot6d_to_rows
 from mclip.runtime.representation import COLUMNS, MIRROR_SIGNS, ROWS, SMPL24, Representation, heading
 from mclip.skeleton.smpl import MIRROR
 
@@ -35,16 +35,17 @@ def gather(
     if mirror is None:
         mirror = np.zeros(len(start), bool)
     fill = _kernel() if kind is SMPL24 else None
-    if fill is None or not length:
+    if fill is None:
         return gather_numpy(store, start, stop, length, speed, kind, mirror)
     features = np.empty((len(start), length, ROWS, COLUMNS), np.float32)
     mask = np.empty((len(start), length), bool)
-    between = bool((speed % 1 != 0).any()) and not _on_frames(start, stop, length, speed)
+    # A window's second frame lies between the store's, or is the span's last, or they all are frames of the store.
+    between = length > 1 and bool(((speed % 1 != 0) & (start + speed < stop - 1)).any())
     first = store.rotations[start, :1]
     if between:
         first = _lerp(first, store.rotations[np.minimum(start + 1, stop - 1), :1], np.float32(0))
         _make_orthonormal(first)
-    angle = heading(rot6d_to_matrix(first[:, 0]))
+    angle = heading(np.stack(rot6d_to_rows(first[:, 0]), axis=-2))
     fill(
         np.asarray(store.rotations).reshape(-1, 24 * COLUMNS),
         np.asarray(store.transl),
@@ -87,14 +88,9 @@ def gather_numpy(
     return features, mask
 
 
-def _on_frames(start: NDArray[np.int64], stop: NDArray[np.int64], length: int, speed: NDArray[np.float64]) -> bool:
-    """Whether all frames of windows are frames of the store."""
-    at = np.minimum(start[:, None] + np.arange(length) * speed[:, None], (stop - 1)[:, None])
-    return np.array_equal(at, np.floor(at))
-
-
 def _lerp(low: Array, high: Array, fraction: Any) -> Array:
-    return low + fraction * (high - low)
+    result: Array = low + fraction * (high - low)
+    return result
 
 
 def _make_orthonormal(rot6d: Array) -> None:

@@ -59,7 +59,8 @@ class Representation:
 def heading(root: Array) -> Array:
     """The angle (...) about Z by which a root rotation (..., 3, 3) is turned from facing -Y, radians.
 
-    Taken from the body's left axis rather than its front: lying on the back or bending over does not change it.
+    The first two rows (..., 2, 3) are enough. Taken from the body's left axis rather than its front: lying on the back
+    or bending over does not change it.
     """
     result: Array = np.arctan2(root[..., 1, 0], root[..., 0, 0])
     return result
