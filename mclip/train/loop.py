@@ -58,7 +58,7 @@ def train(
     device: auto, cpu or cuda.
     weights: of the teacher, asked for embeddings that the store does not hold yet.
     Raises UsageError when the run directory belongs to another recipe, RecipeError for a batch that cannot be divided
-    among the processes, DeviceError for a device that cannot be had, DivergedError when the loss is lost.
+    among the processes, DeviceError for a device that cannot be had or lacks bf16, DivergedError when the loss is lost.
     """
     with join_world(device) as world:
         return _train(recipe, run, stop_at, weights, world)
@@ -81,7 +81,7 @@ def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, wor
     )
     first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
     last = min(steps, stop_at or steps)
-    objective = Objective(recipe.loss, world)
+    objective = Objective(recipe.loss, world, recipe.optim.precision)
     losses = world.wrap(_Losses(model, objective))
     curves = None
     if world.leads:
