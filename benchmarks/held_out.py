@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from benchmarks.judge import SHORTEST, WINDOW, Judge, split_label
 from benchmarks.table import grouped
-from mclip.data.dataset import Span, gather, spans_of
+from mclip.data.dataset import Span, spans_of
+from mclip.data.gathering import gather
 from mclip.data.store import MotionStore
 from mclip.evaluate.generation import Movement, movement
 from mclip.evaluate.protocol import cut

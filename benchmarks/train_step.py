@@ -4,17 +4,14 @@
 run for the batch's captions and pictures, and both motions' vertices skinned by smplx. "ours" is `mclip train`'s, with
 each form of the vertex loss, from cached embeddings. Sides take turns in one process; processor time on a CPU, time on
 a GPU (--device cuda, where the plain side is left out and --bf16 counts). Before, the exact form's loss is compared
-with that of smplx. --quick is a small model without the plain side, to see that it runs.
-
-Then the data path: windows per second of processor time that `WindowSampler` draws, as whole batches and as the bare
-gathering of frames from a memory-mapped store. The last line is one JSON object.
+with that of smplx. --quick is a small model without the plain side, to see that it runs. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,16 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.swings import make_store
+from benchmarks.timing import machine
 from benchmarks.vertex_loss import smplx_loss
 from mclip.body.model import load_body
-from mclip.data.dataset import Batch, WindowSampler, gather
+from mclip.data.dataset import Batch
 from mclip.nn import losses
 from mclip.nn.layers import positions
 from mclip.nn.model import MotionClip
 from mclip.nn.vertices import VertexLoss
 from mclip.recipe import VERTEX_FORMS, Recipe, load_recipe
-from mclip.runtime.representation import SMPL24
 from mclip.train.objective import Objective
 from mclip.train.world import World
 from tests.clips import FULL, openai_clip
@@ -94,15 +90,14 @@ def plain_step(recipe: Recipe, batch: Batch, clip: nn.Module) -> Callable[[], fl
     return step
 
 
-def our_step(recipe: Recipe, batch: Batch, device: torch.device, bf16: bool) -> Callable[[], float]:
+def our_step(recipe: Recipe, batch: Batch, device: torch.device, precision: str) -> Callable[[], float]:
     model = MotionClip(recipe.model).train().to(device)
-    objective = Objective(recipe.loss, World(0, 1, device))
+    objective = Objective(recipe.loss, World(0, 1, device), precision)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            total, _ = objective(model, batch)
+        total, _ = objective(model, batch)
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return total.item()
@@ -138,31 +133,7 @@ def check(batch: Batch) -> None:
     torch.testing.assert_close(VertexLoss(load_body())(made, wanted, mask), smplx_loss()(made, wanted, mask))
 
 
-def data_path(recipe: Recipe, size: int) -> dict[str, float]:
-    """Windows per second of processor time."""
-    with tempfile.TemporaryDirectory() as name:
-        store = make_store(Path(name), 500)
-        config = replace(recipe.data, piece=0, window=60, min_window=60, representation="smpl24")
-        sampler = WindowSampler(store, config, None, seed=0)
-        start = np.random.default_rng(0).integers(0, len(store.transl) - 60, size)
-        ways: dict[str, Callable[[int], object]] = {
-            "batch": lambda step: sampler.batch(step, size, 0),
-            "mirrored": lambda step: mirrored.batch(step, size, 0),
-            "gather": lambda step: gather(store, start, start + 60, 60, np.ones(size), SMPL24),
-            "copy": lambda step: store.rotations[start[:, None] + np.arange(60)],
-        }
-        mirrored = WindowSampler(store, replace(config, mirror=0.5, speed=(0.85, 1.2)), None, seed=0)
-        rates: dict[str, float] = {}
-        for way, draw in ways.items():
-            draw(0)
-            started = time.process_time()
-            for step in range(10):
-                draw(step)
-            rates[way] = round(10 * size / (time.process_time() - started))
-    return rates
-
-
-def main(steps: int, size: int, device: torch.device, bf16: bool, quick: bool) -> None:
+def main(steps: int, size: int, device: torch.device, precision: str, quick: bool) -> None:
     torch.manual_seed(0)
     recipe = load_recipe(RECIPE)
     if quick:
@@ -175,9 +146,11 @@ def main(steps: int, size: int, device: torch.device, bf16: bool, quick: bool) -
         sides["plain"] = plain_step(recipe, batch, openai_clip("model").CLIP(**FULL).eval().requires_grad_(False))
     for form in VERTEX_FORMS:
         with_form = replace(recipe, loss=replace(recipe.loss, vertex_form=form))
-        sides[form] = our_step(with_form, batch, device, bf16)
+        sides[form] = our_step(with_form, batch, device, precision)
     still = replace(recipe, model=replace(recipe.model, dropout=0.0), loss=replace(recipe.loss, vertex_form="gram"))
-    sides["gram without dropout"] = our_step(still, batch, device, bf16)
+    sides["gram without dropout"] = our_step(still, batch, device, precision)
+    if device.type == "cpu":
+        sides["the same in bf16"] = our_step(still, batch, device, "bf16")
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(steps + 1):
@@ -192,10 +165,7 @@ def main(steps: int, size: int, device: torch.device, bf16: bool, quick: bool) -
         faster = float(np.median(seconds["plain"])) / median if "plain" in seconds else None
         result[name] = {"seconds": median, "windows_per_s": size / median, "faster": faster}
         print(f"{name:22} {median:9.4f} s  {size / median:9.1f} windows/s  {f'{faster:6.2f}x' if faster else ''}")
-    rates = data_path(recipe, 512)
-    for way, rate in rates.items():
-        print(f"data path, {way:10} {rate:9} windows/s")
-    print(json.dumps({"device": str(device), "batch": size, "bf16": bf16, "steps": result, "data_path": rates}))
+    print(json.dumps({"device": str(device), "batch": size, "precision": precision, "steps": result} | machine()))
 
 
 if __name__ == "__main__":
@@ -206,4 +176,4 @@ if __name__ == "__main__":
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    main(given.steps, given.batch, torch.device(given.device), given.bf16, given.quick)
+    main(given.steps, given.batch, torch.device(given.device), "bf16" if given.bf16 else "fp32", given.quick)

@@ -126,11 +126,16 @@ def matrix_to_rot6d(matrix: Array) -> Array:
 
 def rot6d_to_matrix(rot6d: Array) -> Array:
     """6D (..., 6) to the nearest-by-Gram-Schmidt rotation matrices (..., 3, 3)."""
+    x, y = rot6d_to_rows(rot6d)
+    return np.stack([x, y, np.cross(x, y)], axis=-2)
+
+
+def rot6d_to_rows(rot6d: Array) -> tuple[Array, Array]:
+    """The first two rows, (..., 3) each, of `rot6d_to_matrix`."""
     first, second = rot6d[..., :3], rot6d[..., 3:]
     x = first / np.maximum(np.linalg.norm(first, axis=-1, keepdims=True), 1e-8)
     second = second - np.sum(x * second, axis=-1, keepdims=True) * x
-    y = second / np.maximum(np.linalg.norm(second, axis=-1, keepdims=True), 1e-8)
-    return np.stack([x, y, np.cross(x, y)], axis=-2)
+    return x, second / np.maximum(np.linalg.norm(second, axis=-1, keepdims=True), 1e-8)
 
 
 def euler_to_matrix(angles: Array, order: str) -> Array:

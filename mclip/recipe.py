@@ -33,6 +33,7 @@ TEXT_SPACES = ("minilm-l6", "clip-vit-b32")
 ARCHITECTURES = ("paper", "dct")
 CAPTIONS = ("joined", "category")
 VERTEX_FORMS = ("all", "gram", "sample")
+TRAINING_PRECISIONS = ("fp32", "bf16")
 
 # The weights by what they weigh; their names are those of the terms of the objective.
 RECONSTRUCTION_WEIGHTS = ("rotation", "root", "joints", "velocity", "features", "feature_velocity", "vertices")
@@ -213,12 +214,16 @@ class OptimConfig:
     """largest norm of the gradient; 0 sets no limit"""
     checkpoint_every: int = 500
     """steps between checkpoints"""
+    precision: str = "fp32"
+    """of the model's products: fp32, or bf16, which GPUs have since 2020; weights and losses are fp32 in any case"""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "lr", "checkpoint_every"):
             _require(getattr(self, name) > 0, f"optim.{name}", "must be positive")
         for name in ("epochs", "clip", "weight_decay"):
             _require(getattr(self, name) >= 0, f"optim.{name}", "must not be negative")
+        known = f"must be one of {TRAINING_PRECISIONS}"
+        _require(self.precision in TRAINING_PRECISIONS, "optim.precision", known)
         _require(0 <= self.final <= 1, "optim.final", "must lie in [0, 1]")
         _require(0 <= self.warmup <= self.steps, "optim.warmup", "must lie between 0 and optim.steps")
         _require(0 <= self.text_batch <= self.batch, "optim.text_batch", "must lie between 0 and optim.batch")

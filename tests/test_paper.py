@@ -94,7 +94,8 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table.write(writer)
         for name in ("path", "sha256", "reason"):
             writer.strings(f"skipped/{name}", [])
-        writer.images(pictures)
+        sizes = np.array([(motion, frame, len(image)) for motion, frame, image in pictures])
+        writer.images(sizes, (np.frombuffer(image, np.uint8) for _, _, image in pictures))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +26,12 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from mclip.cli import app
-from mclip.data.images import Drawing
+from mclip.data import images, sources
+from mclip.data import preprocess as preprocessing
+from mclip.data.images import Drawing, draw
 from mclip.data.preprocess import preprocess
 from mclip.data.store import read_store
+from mclip.data.workers import work
 from mclip.errors import AssetError, DataError, UsageError
 from mclip.motion import Motion, load_npz
 
@@ -125,6 +130,39 @@ def test_images_show_the_middle_of_each_window(clips: Path, tmp_path: Path) -> N
         # A body on white: something dark in the middle, nothing in the corners.
         assert pixels[24:40, 24:40].min() < 200
         assert min(pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]) > 250
+
+
+def test_pictures_of_a_long_recording_are_drawn_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = load_npz(GOLDEN / "Sit_Chair_Down.npz")
+    pose, transl = np.tile(short.pose, (120, 1, 1)), np.tile(short.transl, (120, 1))
+    motion, drawing = Motion(pose=pose, transl=transl, fps=30), Drawing(size=128)
+    at_once = draw(motion, drawing)  # 132 pictures: 8.7 MB before they are encoded, and numba is warm
+    monkeypatch.setattr(images, "_AT_ONCE", 1 << 20)
+    tracemalloc.start()
+    some_at_a_time = draw(motion, drawing)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert some_at_a_time == at_once
+    assert most < 5 << 20
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, size = np.random.default_rng(0), 1 << 19
+    monkeypatch.setattr(sources, "draw", lambda motion, drawing: [(f, random.bytes(size)) for f in range(4)])
+    monkeypatch.setattr(preprocessing, "run_jobs", lambda jobs, *_: [work(job) for job in jobs])
+    most = []
+    for copies in (1, 5):
+        for name, copy in itertools.product(NAMES, range(copies)):
+            shutil.copyfile(GOLDEN / f"{name}.npz", clips / f"{name}{copy}.npz")
+        tracemalloc.start()
+        report = preprocess(clips, tmp_path / f"{copies}.h5", drawing=Drawing(size=16))
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert report.images == 4 * 6 * len(NAMES)
+    assert (tmp_path / "5.h5").stat().st_size > report.images * size > 4 * most[1]
+    assert most[1] < 1.2 * most[0]
 
 
 def test_the_number_of_workers_and_their_order_change_nothing(clips: Path, tmp_path: Path) -> None:

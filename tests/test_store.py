@@ -61,7 +61,8 @@ def _write(path: Path) -> None:
             writer.array(f"captions/{name}", np.array(values, np.int32))
         for name in ("path", "sha256", "reason"):
             writer.strings(f"skipped/{name}", [f"{name} of a bad file"])
-        writer.images(IMAGES)
+        sizes = np.array([(motion, frame, len(image)) for motion, frame, image in IMAGES])
+        writer.images(sizes, (np.frombuffer(image, np.uint8) for _, _, image in IMAGES))
         writer.array("captions/layer", np.array([0, 0], np.int32))
         writer.array("captions/processed", np.array([1, 1], np.int32))
         writer.array("categories/offsets", np.array([0, 1, 3], np.int64))

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mclip.data.dataset import WindowSampler, gather, spans_of
+from mclip.data.dataset import WindowSampler, spans_of
+from mclip.data.gathering import gather
 from mclip.data.preprocess import preprocess
 from mclip.data.store import MotionStore, read_store, write_embeddings
 from mclip.errors import DataError, RecipeError, UsageError
@@ -288,3 +289,22 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth(store_path: Path) -> N
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == max(rates)
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_bf16_is_of_the_models_products_alone(store: MotionStore, store_path: Path, tmp_path: Path) -> None:
+    settings = recipe(store_path, precision="bf16", steps=2, checkpoint_every=2, warmup=1)
+    batch = sampler(store, store_path).batch(0, 8, 4)
+    torch.manual_seed(0)
+    model = MotionClip(settings.model).eval()  # without dropout
+    exact, near = (Objective(settings.loss, precision=name)(model, batch)[0] for name in ("fp32", "bf16"))
+    assert near.dtype == torch.float32
+    assert 0 < abs(near.item() / exact.item() - 1) < 0.005
+    train(settings, tmp_path / "run", device="cpu")
+    weights = load_model(tmp_path / "run")[0].state_dict()
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    plain = replace(settings, optim=replace(settings.optim, precision="fp32"))
+    train(plain, tmp_path / "plain", device="cpu")
+    others = load_model(tmp_path / "plain")[0].state_dict()
+    assert any(not torch.equal(weights[name], others[name]) for name in weights)
+    with pytest.raises(RecipeError, match=r"optim\.precision"):
+        recipe(store_path, precision="fp8")

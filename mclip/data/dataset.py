@@ -7,17 +7,19 @@ have, and there is no loader state to save. Gathering is vectorised over the bat
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from mclip.data.gathering import gather
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.errors import DataError
 from mclip.names import STYLE_SEPARATOR
 from mclip.recipe import DataConfig
-from mclip.runtime.representation import Representation, representation
+from mclip.runtime.representation import representation
 from mclip.skeleton.smpl import forward_kinematics
 
 # The exemplar of a label is chosen among this many windows; medoids cost their square.
@@ -109,47 +111,23 @@ def spans_of(store: MotionStore, split: str, exclude: tuple[str, ...] = (), min_
     return spans
 
 
-def gather(
-    store: MotionStore,
-    start: NDArray[np.int64],
-    stop: NDArray[np.int64],
-    length: int,
-    speed: NDArray[np.float64],
-    kind: Representation,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Windows of `length` frames from store frames start (B,) on, at speeds (B,), ending before stop (B,).
+class _Lists:
+    """Lists of numbers, looked up many at a time."""
 
-    Returns features (B, length, 25, 6), zero where padded, and mask (B, length).
-    """
-    at = start[:, None] + np.arange(length) * speed[:, None]  # (B, T) in store frames
-    last = (stop - 1)[:, None]
-    mask = at <= last + 1e-6
-    at = np.minimum(at, last)
-    low = at.astype(np.int64)
-    if np.array_equal(low, at):
-        rotations, transl = store.rotations[low], store.transl[low]
-    else:
-        high, fraction = np.minimum(low + 1, last), (at - low).astype(np.float32)[..., None]
-        # Neighbouring frames are a few degrees apart: a straight line in 6D, made orthonormal again, is an arc then
-        # (and still within 0.3 degrees of one for frames 35 degrees apart).
-        rotations = _lerp(store.rotations[low], store.rotations[high], fraction[..., None])
-        _make_orthonormal(rotations)
-        transl = _lerp(store.transl[low], store.transl[high], fraction)
-    features = kind.encode(rotations, transl)
-    features[~mask] = 0.0
-    return features, mask
+    def __init__(self, lists: Sequence[ArrayLike]) -> None:
+        """lists: R of them."""
+        self.count = np.array([np.size(item) for item in lists], np.int64)  # (R,)
+        self._values = np.concatenate([np.asarray(item, np.int64) for item in lists])
+        self._first = np.cumsum(self.count) - self.count
 
+    def take(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What stands at places (B,) of lists rows (B,)."""
+        result: NDArray[np.int64] = self._values[self._first[rows] + places]
+        return result
 
-def _lerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
-    return low + fraction * (high - low)
-
-
-def _make_orthonormal(rot6d: NDArray[np.float32]) -> None:
-    """Gram-Schmidt on 6D rotations (..., 6) in place: what `rot6d_to_matrix` does, in a third of the time."""
-    first, second = rot6d[..., :3], rot6d[..., 3:]
-    first /= np.sqrt(np.einsum("...i,...i", first, first))[..., None]
-    second -= np.einsum("...i,...i", first, second)[..., None] * first
-    second /= np.sqrt(np.einsum("...i,...i", second, second))[..., None]
+    def pick(self, rows: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """What stands at fractions (B,), from 0 to less than 1, of lists rows (B,)."""
+        return self.take(rows, (fractions * self.count[rows]).astype(np.int64))
 
 
 class Pictures:
@@ -206,15 +184,19 @@ class WindowSampler:
         self.spans = spans_of(store, split, config.exclude, config.min_window)
         self.labels = list(store.labels)
         self._mirrored_label = self._mirror_labels()
+        self._bounds = np.array([(span.start, span.stop) for span in self.spans], np.int64)  # (S, 2)
+        self._texts = _Lists([span.texts for span in self.spans])
+        self._mirrored = _Lists([span.mirrored for span in self.spans])
         self._spans_of_label: dict[int, list[int]] = defaultdict(list)
         for index, span in enumerate(self.spans):
             self._spans_of_label[span.label].append(index)
+        self._of_label = _Lists([self._spans_of_label.get(label, []) for label in range(len(self.labels))])
         self._drawn = np.array(sorted(self._spans_of_label))
         frames = np.array([sum(self.spans[i].stop - self.spans[i].start for i in self._spans_of_label[label])
                            for label in self._drawn], np.float64)  # fmt: skip
         weight = frames**config.balance
         self._weight = weight / weight.sum()
-        self._texts_of_label = self._texts()
+        self._texts_of_label = self._all_texts()
         self._exemplars = {label: self._exemplar(label) for label in self._drawn.tolist()}
         self._siblings = self._styles()
 
@@ -223,26 +205,25 @@ class WindowSampler:
         random = np.random.default_rng([self.seed, step])
         config, length = self.config, self.config.window
         labels = random.choice(self._drawn, size, p=self._weight)
-        spans = [self.spans[random.choice(self._spans_of_label[label])] for label in labels.tolist()]
+        drawn = self._of_label.take(labels, random.integers(self._of_label.count[labels]))  # rows of self.spans
+        first, stop = self._bounds[drawn].T
         speed = (
             random.uniform(*config.speed, size) if config.speed[0] < config.speed[1] else np.full(size, config.speed[0])
         )
-        slack = np.array([span.stop - span.start for span in spans]) - np.ceil((length - 1) * speed) - 1
+        slack = stop - first - np.ceil((length - 1) * speed) - 1
         offset = np.floor(random.random(size) * (np.maximum(slack, 0) + 1))
         mirror = random.random(size) < config.mirror
         if config.anchored > 0:
             anchored = random.random(size) < config.anchored
             offset, speed, mirror = np.where(anchored, 0, offset), np.where(anchored, 1, speed), mirror & ~anchored
-        start = np.array([span.start for span in spans]) + offset
-        stop = np.array([span.stop for span in spans])
-        features, mask = gather(self.store, start.astype(np.int64), stop, length, speed, self._kind)
-        features[mirror] = self._kind.mirror(features[mirror])
+        start = first + offset.astype(np.int64)
+        features, mask = gather(self.store, start, stop, length, speed, self._kind, mirror)
         image, has_image = Pictures.none(size)
         if self._pictures is not None:
             last = np.minimum(start + np.floor((length - 1) * speed), stop - 1)
-            image, has_image = self._pictures.nearest(start.astype(np.int64), last.astype(np.int64))
+            image, has_image = self._pictures.nearest(start, last.astype(np.int64))
         pick = random.random(size)
-        text = np.array([_pick(s.mirrored if m else s.texts, p) for s, m, p in zip(spans, mirror, pick, strict=True)])
+        text = np.where(mirror, self._mirrored.pick(drawn, pick), self._texts.pick(drawn, pick))
         labels = np.where(mirror, self._mirrored_label[labels], labels)
         exemplars = [self._exemplar_of(label) for label in labels[:text_size].tolist()]
         others = [self._another(label, random) for label in labels[:text_size].tolist()]
@@ -277,7 +258,7 @@ class WindowSampler:
         result += [index[swap_left_right(name)] for name in self.labels[len(result) :]]
         return np.array(result, np.int64)
 
-    def _texts(self) -> dict[int, NDArray[np.int32]]:
+    def _all_texts(self) -> dict[int, NDArray[np.int32]]:
         """All captions of every label, mirrored twins included."""
         texts: dict[int, set[int]] = defaultdict(set)
         for span in self.spans:
@@ -313,10 +294,10 @@ class WindowSampler:
         return features[best], mask[best]
 
     def _exemplar_of(self, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if label in self._exemplars:
-            return self._exemplars[label]
-        features, mask = self._exemplars[int(self._mirrored_label[label])]
-        return self._kind.mirror(features), mask
+        if label not in self._exemplars:
+            features, mask = self._exemplars[int(self._mirrored_label[label])]
+            self._exemplars[label] = self._kind.mirror(features), mask
+        return self._exemplars[label]
 
     def _styles(self) -> dict[int, list[int]]:
         """For every label the other labels of the same action ("walk/angry" and "walk/old")."""
@@ -328,7 +309,7 @@ class WindowSampler:
 
     def _another(self, label: int, random: np.random.Generator) -> int:
         siblings = self._siblings.get(label)
-        return int(random.choice(siblings)) if siblings else label
+        return siblings[random.integers(len(siblings))] if siblings else label
 
 
 def _pick(rows: NDArray[np.int32], fraction: float) -> int:

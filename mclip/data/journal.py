@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mclip.data.sources import Take
 from mclip.errors import UsageError
@@ -98,25 +99,32 @@ def read_entry(file: Path) -> Entry | None:
         return None
 
 
-def read_entry_takes(entry: Entry) -> Iterator[Take]:
-    """The motions of an entry, one after another."""
+def read_entry_takes(entry: Entry) -> Iterator[tuple[Take, NDArray[np.int64]]]:
+    """The motions of an entry, one after another, without their images: of those (P, 2), frame and bytes of each."""
     if entry.file is None:
         return
     with np.load(entry.file, allow_pickle=False) as arrays:
         genders = json.loads(str(arrays["meta"]))["genders"]
-        for number, take in enumerate(entry.takes):
-            data, stops = arrays[f"images{number}"].tobytes(), np.cumsum(arrays[f"sizes{number}"]).tolist()
-            images = [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-            yield Take(
-                name=take.name,
+        for number, length in enumerate(entry.takes):
+            take = Take(
+                name=length.name,
                 rotations=arrays[f"rotations{number}"],
                 transl=arrays[f"transl{number}"],
                 betas=arrays[f"betas{number}"],
                 gender=genders[number],
-                source_fps=take.source_fps,
-                source_frames=take.source_frames,
-                images=tuple(zip(arrays[f"frames{number}"].tolist(), images, strict=True)),
+                source_fps=length.source_fps,
+                source_frames=length.source_frames,
             )
+            yield take, np.stack([arrays[f"frames{number}"], arrays[f"sizes{number}"]], axis=1)
+
+
+def read_entry_images(entry: Entry) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of an entry's images, those of one motion after those of another."""
+    if entry.file is None:
+        return
+    with np.load(entry.file, allow_pickle=False) as arrays:
+        for number in range(len(entry.takes)):
+            yield arrays[f"images{number}"]
 
 
 class Journal:

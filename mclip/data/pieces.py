@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.data.captions import WindowCaptions
-from mclip.data.dataset import Batch, Pictures, check_sources, gather
+from mclip.data.dataset import Batch, Pictures, check_sources
+from mclip.data.gathering import gather
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.errors import DataError
@@ -84,14 +85,14 @@ class PieceSampler:
         random = np.random.default_rng([self.seed, step])
         length = self.config.window
         drawn = self._order(step * size + np.arange(size))
-        at = np.array([random.choice(np.flatnonzero(self._set_at[piece] >= 0)) for piece in drawn])
+        said = np.cumsum(self._set_at[drawn] >= 0, axis=1)  # (B, S) places with captions, up to each
+        at = np.argmax(said > random.integers(said[:, -1])[:, None], axis=1)
         sets = [self._sets[row] for row in self._set_at[drawn, at]]
-        texts = [texts[random.integers(len(texts))] for texts in sets]
+        texts = [texts[pick] for texts, pick in zip(sets, random.integers([len(t) for t in sets]), strict=True)]
         mirror = random.random(size) < self.config.mirror
         rows = np.array([self._row[swap_left_right(t) if m else t] for t, m in zip(texts, mirror, strict=True)])
         start = self._starts[drawn] + at
-        features, mask = gather(self.store, start, start + length, length, np.ones(size), self._kind)
-        features[mirror] = self._kind.mirror(features[mirror])
+        features, mask = gather(self.store, start, start + length, length, np.ones(size), self._kind, mirror)
         image, has_image = Pictures.none(size)
         if self._pictures is not None:
             image, has_image = self._pictures.nearest(start, start + length - 1)

@@ -17,7 +17,7 @@ from mclip import __version__
 from mclip.body.model import load_body
 from mclip.data.coverage import Coverage, cover, file_keys
 from mclip.data.images import Drawing
-from mclip.data.journal import Entry, digest, open_journal, read_entry_takes
+from mclip.data.journal import Entry, digest, open_journal, read_entry_images, read_entry_takes
 from mclip.data.labelling import Labelling, gather_captions, read_labelling
 from mclip.data.labels import split_take
 from mclip.data.sources import source_of
@@ -269,11 +269,11 @@ def _assemble(
     with write_store(path, frames=sum(frames), fps=fps, options=options, **drawn) as writer:
         betas: list[NDArray[np.float32]] = []
         genders: list[str] = []
-        images: list[tuple[int, int, bytes]] = []
+        images: list[NDArray[np.int64]] = []
         for entry in entries:
-            for take in read_entry_takes(entry):
+            for take, shown in read_entry_takes(entry):
                 writer.add_motion(take.rotations, take.transl)
-                images += [(len(betas), frame, image) for frame, image in take.images]
+                images.append(np.insert(shown, 0, len(betas), axis=1))
                 betas.append(take.betas)
                 genders.append(take.gender)
         writer.array("offsets", np.cumsum([0, *frames], dtype=np.int64))
@@ -286,7 +286,8 @@ def _assemble(
         writer.array("source_fps", np.array([take.source_fps for take in lengths], np.float64))
         captions.write(writer)
         if options["renderer"]:
-            writer.images(images)
+            pieces = (piece for entry in entries for piece in read_entry_images(entry))
+            writer.images(np.concatenate(images), pieces)
         for name in ("path", "sha256", "reason"):
             writer.strings(f"skipped/{name}", [getattr(entry, name) for entry in skipped])
     used = [entry.sha256 for entry in entries if entry.takes]

@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,12 +200,15 @@ class StoreWriter:
         dtype = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
         create(self._file, name, (len(encoded),), dtype)[...] = np.array(encoded, dtype)
 
-    def images(self, images: Sequence[tuple[int, int, bytes]]) -> None:
-        """Write all images: (motion, frame, encoded file)."""
-        self.array("frames/offsets", np.cumsum([0, *(len(image) for _, _, image in images)], dtype=np.int64))
-        self.array("frames/motion", np.array([motion for motion, _, _ in images], np.int32))
-        self.array("frames/frame", np.array([frame for _, frame, _ in images], np.int32))
-        self.array("frames/data", np.frombuffer(b"".join(image for _, _, image in images), np.uint8))
+    def images(self, images: NDArray[np.int64], data: Iterable[NDArray[np.uint8]]) -> None:
+        """Write all images (P, 3): motion, frame and bytes of each; data: the bytes of all, in pieces of any size."""
+        self.array("frames/offsets", np.concatenate([[0], np.cumsum(images[:, 2])]).astype(np.int64))
+        self.array("frames/motion", images[:, 0].astype(np.int32))
+        self.array("frames/frame", images[:, 1].astype(np.int32))
+        dataset, at = create(self._file, "frames/data", (int(images[:, 2].sum()),), np.uint8), 0
+        for piece in data:
+            dataset[at : at + len(piece)] = piece
+            at += len(piece)
 
     def splits(self, values: Sequence[str]) -> None:
         """Write the names of the motions' splits."""

@@ -59,7 +59,8 @@ class Representation:
 def heading(root: Array) -> Array:
     """The angle (...) about Z by which a root rotation (..., 3, 3) is turned from facing -Y, radians.
 
-    Taken from the body's left axis rather than its front: lying on the back or bending over does not change it.
+    The first two rows (..., 2, 3) are enough. Taken from the body's left axis rather than its front: lying on the back
+    or bending over does not change it.
     """
     result: Array = np.arctan2(root[..., 1, 0], root[..., 0, 0])
     return result
@@ -100,13 +101,13 @@ def _decode(features: Array) -> World:
 
 
 # A reflection in the plane x = 0 turns R into M R M with M = diag(-1, 1, 1): these entries of the first two rows flip.
-_MIRROR_SIGNS: NDArray[np.float32] = np.array([1, -1, -1, -1, 1, 1], np.float32)
+MIRROR_SIGNS: NDArray[np.float32] = np.array([1, -1, -1, -1, 1, 1], np.float32)
 _MIRROR_TRANSL: NDArray[np.float32] = np.array([-1, 1, 1, 1, 1, 1], np.float32)
 
 
 def mirror_features(features: Array) -> Array:
     """`mirror` of smpl24."""
-    mirrored = features[..., (*MIRROR, 24), :] * _MIRROR_SIGNS
+    mirrored = features[..., (*MIRROR, 24), :] * MIRROR_SIGNS
     mirrored[..., 24, :] = features[..., 24, :] * _MIRROR_TRANSL
     return mirrored
 
@@ -152,7 +153,7 @@ def _legacy_decode_generated(features: Array) -> World:
 
 def _legacy_mirror(features: Array) -> Array:
     # The mirrored right ankle is the left one: row 24 has to be made anew.
-    rotations = features[..., MIRROR, :] * _MIRROR_SIGNS
+    rotations = features[..., MIRROR, :] * MIRROR_SIGNS
     mirrored = _legacy_to_features(rotations, features[..., 24, :3])
     mirrored[~features.any(axis=(-1, -2))] = 0.0
     return mirrored

@@ -30,6 +30,8 @@ from mclip.train.objective import Objective
 from mclip.train.world import World, join_world
 
 _LOG_EVERY = 50
+# Larger stores stay in their file, of which the system keeps in memory what there is room for.
+_IN_MEMORY = 1 << 30
 
 
 class DivergedError(MclipError):
@@ -56,7 +58,7 @@ def train(
     device: auto, cpu or cuda.
     weights: of the teacher, asked for embeddings that the store does not hold yet.
     Raises UsageError when the run directory belongs to another recipe, RecipeError for a batch that cannot be divided
-    among the processes, DeviceError for a device that cannot be had, DivergedError when the loss is lost.
+    among the processes, DeviceError for a device that cannot be had or lacks bf16, DivergedError when the loss is lost.
     """
     with join_world(device) as world:
         return _train(recipe, run, stop_at, weights, world)
@@ -70,7 +72,7 @@ def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, wor
         )
     with world.leader_first():
         checkpoint = _check_run(run, recipe)
-        sampler = _sampler(read_store(Path(recipe.data.store)), recipe, run, weights)
+        sampler = _sampler(_store(Path(recipe.data.store)), recipe, run, weights)
         steps = _steps(recipe, sampler)
     torch.manual_seed(recipe.seed)
     model = _initial_model(recipe).train().to(world.device)
@@ -79,7 +81,7 @@ def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, wor
     )
     first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
     last = min(steps, stop_at or steps)
-    objective = Objective(recipe.loss, world)
+    objective = Objective(recipe.loss, world, recipe.optim.precision)
     losses = world.wrap(_Losses(model, objective))
     curves = None
     if world.leads:
@@ -149,6 +151,10 @@ def _initial_model(recipe: Recipe) -> MotionClip:
             raise RecipeError(f"optim.init: {recipe.optim.init} has another model", "copy its [model] table")
         model.load_state_dict(source.state_dict())
     return model
+
+
+def _store(path: Path) -> MotionStore:
+    return read_store(path, mmap=path.is_file() and path.stat().st_size > _IN_MEMORY)
 
 
 def _sampler(store: MotionStore, recipe: Recipe, run: Path, weights: Weights) -> WindowSampler | PieceSampler:

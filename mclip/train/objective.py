@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mclip.body.model import load_body
 from mclip.data.dataset import Batch
+from mclip.errors import DeviceError
 from mclip.nn import losses
 from mclip.nn.model import MotionClip
 from mclip.nn.rotations import joint_positions
@@ -32,12 +33,14 @@ class Objective:
     terms: their names, in order, which are those of the weights
     """
 
-    def __init__(self, weights: LossWeights, world: World = _ALONE) -> None:
-        """world: the processes that each have a share of the batch.
+    def __init__(self, weights: LossWeights, world: World = _ALONE, precision: str = "fp32") -> None:
+        """world: the processes that each have a share of the batch; precision: as in the recipe.
 
-        Raises AssetError when the body of the vertex loss cannot be read.
+        Raises AssetError when the body of the vertex loss cannot be read, DeviceError for a GPU without bf16.
         """
-        self.weights, self._world = weights, world
+        if precision == "bf16" and world.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise DeviceError("this GPU has no bf16", 'set optim.precision = "fp32"')
+        self.weights, self._world, self._bf16 = weights, world, precision == "bf16"
         order = (*RECONSTRUCTION_WEIGHTS, *TEXT_WEIGHTS, *IMAGE_WEIGHTS, "contrast", *_DECODED)
         self.terms = tuple(name for name in order if getattr(weights, name) > 0)
         self._vertices: VertexLoss | None = None
@@ -51,11 +54,15 @@ class Objective:
         Means over all processes are those of the whole batch.
         """
         features, mask, text = (self._tensor(array) for array in (batch.features, batch.mask, batch.text))
-        latents = model.encode(features, mask)
+        with self._arithmetic():
+            latents = model.encode(features, mask)
+        latents = latents.float()
         # One call decodes all there is to decode: latents, captions, edits.
         parts = {"own": (latents, features, mask), **self._decoded(batch, latents, text)}
         sources, targets, masks = (torch.cat(column) for column in zip(*parts.values(), strict=True))
-        prediction = model.decode(sources, torch.ones_like(masks))
+        with self._arithmetic():
+            prediction = model.decode(sources, torch.ones_like(masks))
+        prediction = prediction.float()
         sizes = [len(source) for source, _, _ in parts.values()]
         errors = dict(zip(parts, self._reconstructions(prediction, targets, masks, sizes), strict=True))
 
@@ -65,6 +72,10 @@ class Objective:
             if name in self.terms:
                 terms[name] = self._weighted(errors[name])
         return self._weighted(terms), terms
+
+    def _arithmetic(self) -> torch.autocast:
+        """That of the model. Losses are in fp32: in bf16 a joint is placed to the centimetre."""
+        return torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._bf16)
 
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         return torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
