@@ -72,7 +72,7 @@ def classify(
         text=text,
     )
     if strict and skipped:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _clip(clip: Clip, top: int, *, timeline: bool, threshold: bool) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def search(
         text=_hits(hits) if groups is None else _clusters(groups),
     )
     if strict and skipped:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _windows_of(engine: Engine, path: Path) -> NDArray[np.float32]:

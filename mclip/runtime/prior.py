@@ -21,14 +21,16 @@ bank.npz (no pickles, uncompressed; N entries, M labels, K captions, D the laten
 from __future__ import annotations
 
 import io
+import math
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,10 @@ from mclip.files import atomic_path
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
 MAX_BANK_BYTES = 500_000_000
+# Stored vectors that are turned into fp32 at once: they stay in the processor's cache until they are used.
+_ROWS = 512
+# Of the .npy within it.
+_MAX_HEADER = 1000
 # Between "action" and "style" in a label.
 STYLE_SEPARATOR = "/"
 _PLAIN_STYLE = STYLE_SEPARATOR + "normal"
@@ -60,8 +66,7 @@ _NEIGHBOURS = 8
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(NamedTuple):
     """What a prior found for a text.
 
     latent   (D,) float32
@@ -95,6 +100,40 @@ class Prior(Protocol):
         """Unit vectors (B, D) around which the latents of motions lie that show what the texts say."""
 
 
+class Small:
+    """Vectors (N, D) kept as they are stored: a prompt needs them once, and as fp32 they would take four times the memory.
+
+    values  (N, D) int8
+    scale   (N,) float32
+    """
+
+    def __init__(self, values: NDArray[np.int8], scale: NDArray[np.float32]) -> None:
+        self.values, self.scale, self.shape = values, scale, values.shape
+        if scale.shape != values.shape[:1]:
+            raise PackError(f"{len(values)} vectors have {scale.shape} scales", "re-run mclip export")
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.values)
+
+    def __getitem__(self, rows: NDArray[np.integer] | slice) -> NDArray[np.float32]:
+        """Some of them."""
+        result: NDArray[np.float32] = self.values[rows] * self.scale[rows, None]
+        return result
+
+
+def cosines(embeddings: NDArray[np.float32], vectors: NDArray[np.float32] | Small) -> NDArray[np.float32]:
+    """Products (B, N) of embeddings (B, D) and vectors (N, D)."""
+    if not isinstance(vectors, Small):
+        return embeddings @ vectors.T
+    result = np.empty((len(embeddings), len(vectors)), np.float32)
+    for start in range(0, len(vectors), _ROWS):
+        rows = slice(start, start + _ROWS)
+        np.matmul(embeddings, vectors.values[rows].astype(np.float32).T, out=result[:, rows])
+    result *= vectors.scale
+    return result
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bank:
     """The latents (N, D) and caption embeddings (K, D) of training motions; other fields as in the module docstring."""
@@ -104,7 +143,7 @@ class Bank:
     names: tuple[str, ...]
     label: NDArray[np.int32]
     labels: tuple[str, ...]
-    captions: NDArray[np.float32]
+    captions: NDArray[np.float32] | Small
     texts: tuple[str, ...]
     offsets: NDArray[np.int32]
     ids: NDArray[np.int32]
@@ -119,7 +158,7 @@ class Bank:
             (self.offsets.shape == (labels + 1,) and self.offsets[0] == 0, "offsets"),
             ((np.diff(self.offsets) > 0).all() and self.offsets[-1] == len(self.ids), "offsets"),
             (self.ids.ndim == 1 and ((self.ids >= 0) & (self.ids < captions)).all(), "ids"),
-            (np.isfinite(self.latents).all() and np.isfinite(self.captions).all(), "values"),
+            (np.isfinite(self.latents).all() and np.isfinite(_numbers(self.captions)).all(), "values"),
         ):
             if not valid:
                 raise PackError(f"the bank's {what} do not fit together", "re-run mclip export")
@@ -136,10 +175,8 @@ class Bank:
         nearest to the text.
         """
         embeddings = unit(embeddings)
-        to_captions = embeddings @ self.captions.T  # (B, K)
-        best = [self._best(agreement) for agreement in self._agreement(texts, to_captions)]
-        to_latents = embeddings @ self.latents.T  # (B, N)
-        return [self._match(label, to_captions[row], to_latents[row]) for row, label in enumerate(best)]
+        best = [self._best(agreement) for agreement in self._agreement(texts, embeddings)]
+        return [self._match(label, embedding) for label, embedding in zip(best, embeddings, strict=True)]
 
     def vary(self, text: str, embedding: NDArray[np.float32], count: int, seed: int) -> list[Match]:
         """The best entry, others of its label and of labels that agree with the text as well, then blends of two.
@@ -151,9 +188,9 @@ class Bank:
         if count == 1:
             return self.match([text], embedding[None])  # numpy.random takes long to load
         embedding = unit(embedding)
-        to_captions, to_latents = embedding[None] @ self.captions.T, self.latents @ embedding
-        agreement = self._agreement([text], to_captions)[0]  # (M,)
-        best = self._match(self._best(agreement), to_captions[0], to_latents)
+        to_latents = self.latents @ embedding
+        agreement = self._agreement([text], embedding[None])[0]  # (M,)
+        best = self._match(self._best(agreement), embedding)
         entries = np.flatnonzero(agreement[self.label] >= agreement.max() - _AS_GOOD)
         wanted = np.zeros(len(entries))
         for label in set(self.label[entries].tolist()):
@@ -169,20 +206,22 @@ class Bank:
             if not weight.sum() > 0.0:
                 break
             chosen.append(int(random.choice(len(entries), p=weight / weight.sum())))
-        matches = [self._entry(int(entries[row]), to_captions[0]) for row in chosen]
+        matches = [self._entry(int(entries[row]), embedding) for row in chosen]
         return matches + [self._blend(matches, random) for _ in range(count - len(matches))]
 
     def expect(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean latents of all labels, weighted by how well their captions agree with the texts."""
-        agreement = self._agreement(texts, embeddings @ self.captions.T)  # (B, M)
+        agreement = self._agreement(texts, embeddings)  # (B, M)
         weight = np.exp((agreement - agreement.max(axis=1, keepdims=True)) / _SHARPNESS)
         return unit((weight @ self._means).astype(np.float32))
 
-    def _agreement(self, texts: Sequence[str], to_captions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How well texts and labels agree (B, M), from the cosines of texts and captions (B, K)."""
-        by_label = to_captions[:, self.ids]  # (B, E)
-        nearest = np.maximum.reduceat(by_label, self.offsets[:-1], axis=1)  # (B, M)
-        mean = np.add.reduceat(by_label, self.offsets[:-1], axis=1) / np.diff(self.offsets)
+    def _agreement(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How well texts, whose embeddings are (B, D), and labels agree (B, M)."""
+        to_captions = cosines(embeddings, self.captions)  # (B, K)
+        if not self._in_order:
+            to_captions = to_captions[:, self.ids]  # (B, E)
+        nearest = np.maximum.reduceat(to_captions, self.offsets[:-1], axis=1)  # (B, M)
+        mean = np.add.reduceat(to_captions, self.offsets[:-1], axis=1) / np.diff(self.offsets)
         result = (0.5 * (nearest + mean)).astype(np.float32)
         for row, text in enumerate(texts):
             if spoken := _side(text):
@@ -192,9 +231,7 @@ class Bank:
     def _best(self, agreement: NDArray[np.float32]) -> int:
         """The label that agrees best (M,); a style is taken only where the text says so."""
         best = int(agreement.argmax())
-        action = self.labels[best].partition(STYLE_SEPARATOR)[0]
-        plain = [row for row, label in enumerate(self.labels) if label in (action, action + _PLAIN_STYLE)]
-        likely = max(plain, key=lambda row: float(agreement[row]), default=best)
+        likely = max(self._plain[best], key=lambda row: float(agreement[row]), default=best)
         return likely if agreement[best] - agreement[likely] < _STYLED else best
 
     def _blend(self, matches: Sequence[Match], random: np.random.Generator) -> Match:
@@ -212,7 +249,7 @@ class Bank:
         other = self.latents[others[int(random.integers(len(others)))]]
         latent = _slerp(one.latent, other, random.uniform(*_BLEND))
         nearest = max(matches, key=lambda match: float(unit(match.latent) @ latent))
-        return replace(nearest, latent=latent)
+        return nearest._replace(latent=latent)
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
@@ -222,6 +259,24 @@ class Bank:
         return unit(np.add.reduceat(unit(self.latents[order]), starts, axis=0))
 
     @cached_property
+    def _in_order(self) -> bool:
+        """Whether labels have captions of their own, one label's after another's."""
+        return np.array_equal(self.ids, np.arange(len(self.captions)))
+
+    @cached_property
+    def _plain(self) -> list[list[int]]:
+        """The labels of the same action as each label, without a style."""
+        actions = [label.partition(STYLE_SEPARATOR)[0] for label in self.labels]
+        number = {label: row for row, label in enumerate(self.labels)}
+        return [[number[name] for name in (action, action + _PLAIN_STYLE) if name in number] for action in actions]
+
+    @cached_property
+    def _entries(self) -> list[NDArray[np.int64]]:
+        """The entries of each label, in their order."""
+        order = np.argsort(self.label, kind="stable")
+        return np.split(order, np.searchsorted(self.label[order], np.arange(1, len(self.labels))))
+
+    @cached_property
     def _sides(self) -> list[str]:
         """Which side the captions of each label speak of."""
         return [_side(" ".join(self.texts[row] for row in self._captions_of(i))) for i in range(len(self.labels))]
@@ -229,18 +284,20 @@ class Bank:
     def _captions_of(self, label: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[label] : self.offsets[label + 1]]
 
-    def _match(self, label: int, to_captions: NDArray[np.float32], to_latents: NDArray[np.float32]) -> Match:
-        entries = np.flatnonzero(self.label == label)
-        return self._entry(int(entries[to_latents[entries].argmax()]), to_captions)
+    def _match(self, label: int, embedding: NDArray[np.float32]) -> Match:
+        entries = self._entries[label]
+        return self._entry(int(entries[(self.latents[entries] @ embedding).argmax()]), embedding)
 
-    def _entry(self, entry: int, to_captions: NDArray[np.float32]) -> Match:
+    def _entry(self, entry: int, embedding: NDArray[np.float32]) -> Match:
         label = int(self.label[entry])
         captions = self._captions_of(label)
-        caption = int(captions[to_captions[captions].argmax()])
+        # Computed anew: a product with many rows differs in its last bits from a product with one.
+        score = self.captions[captions] @ embedding
+        caption = int(captions[score.argmax()])
         return Match(
             latent=self.latents[entry],
             frames=int(self.frames[entry]),
-            score=min(1.0, float(to_captions[caption])),
+            score=min(1.0, float(score.max())),
             caption=self.texts[caption],
             label=self.labels[label],
             name=self.names[entry],
@@ -250,7 +307,7 @@ class Bank:
     def save(self, path: Path) -> None:
         """Write bank.npz (module docstring), atomically."""
         latents, latent_scale = _to_int8(self.latents)
-        captions, caption_scale = _to_int8(self.captions)
+        captions, caption_scale = self.captions if isinstance(self.captions, Small) else _to_int8(self.captions)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -289,8 +346,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BANK_BYTES:
                 raise PackError(f"the bank unpacks to more than {MAX_BANK_BYTES} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _LAYOUT}
+            arrays = {name: _array(content, archive.getinfo(f"{name}.npy")) for name in _LAYOUT}
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
@@ -300,7 +356,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
             names=_from_lines(arrays["names"]),
             label=arrays["label"],
             labels=_from_lines(arrays["labels"]),
-            captions=arrays["captions"] * arrays["caption_scale"][:, None],
+            captions=Small(arrays["captions"], arrays["caption_scale"]),
             texts=_from_lines(arrays["texts"]),
             offsets=arrays["offsets"],
             ids=arrays["ids"],
@@ -316,10 +372,30 @@ def load_bank(content: bytes, latent: int) -> Bank:
     return bank
 
 
+def _array(content: bytes, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    """An array of an .npz as it lies in memory: the bank's content is known to be whole, and need not be copied."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise ValueError(f"{entry.filename} is compressed")
+    lengths = struct.unpack_from("<HH", content, entry.header_offset + 26)  # of its name and of what follows that
+    start = entry.header_offset + 30 + sum(lengths)
+    file = io.BytesIO(content[start : start + min(entry.file_size, _MAX_HEADER)])
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{entry.filename} is of a newer format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran or math.prod(shape) * dtype.itemsize + file.tell() != entry.file_size:
+        raise ValueError(f"{entry.filename} is cut short or turned")
+    return np.frombuffer(content, dtype, math.prod(shape), start + file.tell()).reshape(shape)
+
+
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors (..., D) at unit length."""
     result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
     return result
+
+
+def _numbers(vectors: NDArray[np.float32] | Small) -> NDArray[np.float32]:
+    """What of the vectors may be no number."""
+    return vectors.scale if isinstance(vectors, Small) else vectors
 
 
 def _side(text: str) -> str:

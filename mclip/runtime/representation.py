@@ -20,7 +20,7 @@ turn about X, upright in a world whose Y points down, as in the original's pictu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ World = tuple[Array, Array]
 """Local rotations (..., T, 24, 3, 3), the root's in the Z-up world, and transl (..., T, 3), metres."""
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
+class Representation(NamedTuple):
     """One way of writing motions as features.
 
     encode            local rotations (..., T, 24, 6) as 6D and transl (..., T, 3) to features (..., T, 25, 6)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,7 @@ BLOCK = 256
 _GROUNDED = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """What a motion should show, and for how long; None is as long as the pack knows, see `generate`.
 
     picture: what it should show, as a file, instead of a text
@@ -42,8 +42,7 @@ class Prompt:
     picture: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """A motion and the training motion it was decoded from; None for packs without a prior."""
 
     prompt: Prompt
@@ -114,8 +113,7 @@ def _embed(engine: Engine, inputs: Sequence[list[int] | NDArray[np.uint8]]) -> N
     return result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draw:
+class _Draw(NamedTuple):
     """A motion to decode: the latent (D,), how long it is to be, and what is said of it."""
 
     prompt: Prompt
@@ -136,11 +134,15 @@ def _draw(
     for start in range(0, len(prompts), BLOCK):
         chunk = slice(start, start + BLOCK)
         embeddings = _embed(engine, inputs[chunk])
-        for prompt, wanted, embedding in zip(prompts[chunk], frames[chunk], embeddings, strict=True):
+        # The first of each are found together, which takes a tenth of the time.
+        texts = [prompt.text for prompt in prompts[chunk]]
+        first = engine.prior.match(texts, embeddings) if engine.prior and variations == 1 else [None] * len(texts)
+        for prompt, wanted, embedding, best in zip(prompts[chunk], frames[chunk], embeddings, first, strict=True):
             if engine.prior is None:
                 yield _Draw(prompt, _length(engine, wanted, None), embedding, None, _origin(engine, prompt, None))
                 continue
-            for number, match in enumerate(engine.prior.vary(prompt.text, embedding, variations, seed), 1):
+            matches = [best] if best else engine.prior.vary(prompt.text, embedding, variations, seed)
+            for number, match in enumerate(matches, 1):
                 origin = _origin(engine, prompt, match)
                 if variations > 1:
                     origin |= {"variation": number, "seed": seed}
