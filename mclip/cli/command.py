@@ -55,9 +55,10 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         command = typer.Typer(add_completion=False, rich_markup_mode=None)
-        command.command(cmd_name, cls=Command, context_settings=_SETTINGS)(
-            getattr(importlib.import_module(f"mclip.cli.{cmd_name}"), cmd_name)
-        )
+        module = importlib.import_module(f"mclip.cli.{cmd_name}")
+        # Its annotations name typer, which the module does without until they are evaluated: here.
+        vars(module).setdefault("typer", typer)
+        command.command(cmd_name, cls=Command, context_settings=_SETTINGS)(getattr(module, cmd_name))
         return get_command(command)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 if TYPE_CHECKING:
+    import typer
+
     from mclip.runtime.bulk import Made
     from mclip.runtime.engine import Engine
     from mclip.runtime.prompts import Job, PromptFile

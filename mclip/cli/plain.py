@@ -7,7 +7,6 @@ it may be (help, a mistake, an option this does not know) is left to typer, whos
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -34,7 +33,6 @@ def read(words: Sequence[str], commands: Sequence[str]) -> Callable[[], None] | 
     """The call that a command line asks for; None if it is not plain."""
     if not words or words[0] not in commands or os.name == "nt" or _COMPLETION in os.environ:
         return None
-    load_later("typer")
     function = getattr(importlib.import_module(f"mclip.cli.{words[0]}"), words[0])
     parameters = _parameters(function)
     manner = dict.fromkeys(_SHARED, False)
@@ -46,17 +44,6 @@ def read(words: Sequence[str], commands: Sequence[str]) -> Callable[[], None] | 
     for name, value in manner.items():
         setattr(shown, name, value)
     return partial(function, **values)
-
-
-def load_later(name: str) -> None:
-    """Let `import name` take no time; the module is loaded when something of it is used first."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
 
 
 def _parameters(function: Callable[..., None]) -> dict[str, _Given] | None:
@@ -80,7 +67,7 @@ def _parameters(function: Callable[..., None]) -> dict[str, _Given] | None:
     return found
 
 
-def _names(default: tuple[str, ...] | None, *names: str, help: str, **more: object) -> tuple[str, ...] | None | bool:
+def _names(default: tuple[str, ...] | None, *names: str, help: str, **more: object) -> tuple[str, ...] | bool | None:
     """The names of an option, None where it is called like its parameter; False if more is known of it than names."""
     plain = set(more) <= {"metavar"} and all(name.startswith("-") and "/" not in name for name in names)
     return (names or default) if plain else False

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 if TYPE_CHECKING:
     import numpy as np
+    import typer
     from numpy.typing import NDArray
 
     from mclip.runtime.engine import Engine

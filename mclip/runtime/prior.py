@@ -101,7 +101,7 @@ class Prior(Protocol):
 
 
 class Small:
-    """Vectors (N, D) kept as they are stored: a prompt needs them once, and as fp32 they would take four times the memory.
+    """Vectors (N, D) kept as they are stored: a prompt needs each once, and fp32 takes four times the memory.
 
     values  (N, D) int8
     scale   (N,) float32
