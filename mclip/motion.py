@@ -232,11 +232,8 @@ def summarize(path: Path) -> Summary | None:
         return None
 
 
-def is_shape_file(path: Path | str) -> bool:
-    """Whether an AMASS tree has this .npz for body shape, not motion: shape.npz, *_stagei.npz."""
-    return str(path).endswith(("shape.npz", "_stagei.npz"))
-
-
+# Names of an AMASS tree's .npz files that hold a body's shape, and no motion.
+SHAPE_FILES = ("shape.npz", "_stagei.npz")
 _WANTED = frozenset(
     "poses root_orient pose_body trans transl betas gender mclip mocap_framerate mocap_frame_rate fps".split()
 )

@@ -31,7 +31,9 @@ class _Given(NamedTuple):
 
 def read(words: Sequence[str], commands: Sequence[str]) -> Callable[[], None] | None:
     """The call that a command line asks for; None if it is not plain."""
-    if not words or words[0] not in commands or os.name == "nt" or _COMPLETION in os.environ:
+    if not words or words[0] not in commands or {"-h", "--help"} & {*words}:
+        return None
+    if os.name == "nt" or _COMPLETION in os.environ:
         return None
     function = getattr(importlib.import_module(f"mclip.cli.{words[0]}"), words[0])
     parameters = _parameters(function)
