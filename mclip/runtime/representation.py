@@ -188,4 +188,10 @@ def features_to_motion(features: Array, fps: float, kind: Representation = SMPL2
 def world_to_motion(world: World, fps: float) -> Motion:
     """The motion of rotations (T, 24, 3, 3) and transl (T, 3)."""
     rotations, transl = world
-    return Motion(pose=matrix_to_axis_angle(rotations).astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+    return world_to_motions((rotations[None], transl[None]), fps)[0]
+
+
+def world_to_motions(world: World, fps: float) -> list[Motion]:
+    """The motions of rotations (B, T, 24, 3, 3) and transl (B, T, 3)."""
+    poses, places = matrix_to_axis_angle(world[0]).astype(np.float32), world[1].astype(np.float32)
+    return [Motion(pose=pose, transl=transl, fps=fps) for pose, transl in zip(poses, places, strict=True)]

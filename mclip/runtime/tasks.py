@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,16 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import UsageError
+from mclip.geometry import matrix_to_rot6d
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.ground import floor_of, lowest
+from mclip.runtime.ground import floor_under, lowest_of
 from mclip.runtime.prior import Match
-from mclip.runtime.representation import (
-    Representation,
-    features_to_motion,
-    motion_to_features,
-    world_to_motion,
-)
+from mclip.runtime.representation import SMPL24, Representation, world_to_motions
 
 # More of one text than anybody looks at.
 MAX_VARIATIONS = 1000
@@ -163,10 +159,12 @@ def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[G
     lengths = np.array([draw.frames for draw in draws])
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
-    for draw, row in zip(draws, features, strict=True):
-        shown = engine.kind.steady(row[: draw.frames])
-        motion = replace(to_motion(shown, engine.manifest.fps, engine.kind), origin=draw.origin)
-        yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
+    for frames, group in groupby(zip(draws, features, strict=True), lambda item: item[0].frames):
+        alike, rows = zip(*group, strict=True)
+        shown = engine.kind.steady(np.stack(rows)[:, :frames])
+        for draw, motion in zip(alike, to_motions(shown, engine.manifest.fps, engine.kind), strict=True):
+            told = replace(motion, origin=draw.origin)
+            yield Generated(draw.prompt, told.resample(fps) if fps else told, draw.match)
 
 
 def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
@@ -196,15 +194,22 @@ def to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -
 
     Where features know no path, the body stays in place and touches the ground in every frame: who sits down sinks.
     """
-    motion = world_to_motion(kind.decode_generated(features.astype(np.float64)), fps)
+    return to_motions(features[None], fps, kind)[0]
+
+
+def to_motions(features: NDArray[np.float32], fps: float, kind: Representation) -> list[Motion]:
+    """`to_motion` of several of one length (B, T, 25, 6)."""
+    rotations, transl = kind.decode_generated(features.astype(np.float64))
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
-    motion = features_to_motion(motion_to_features(motion), fps)
-    transl = motion.transl.copy()
-    if not kind.path:
-        transl[:, 2] -= lowest(motion)
-    elif (floor := floor_of(motion)) < _GROUNDED:
-        transl[:, 2] -= floor
-    return replace(motion, transl=transl)
+    exact = SMPL24.encode(matrix_to_rot6d(rotations), transl).astype(np.float64)
+    rotations, transl = SMPL24.decode(exact)
+    heights = lowest_of(rotations, transl)  # (B, T)
+    for place, height in zip(transl, heights, strict=True):
+        if not kind.path:
+            place[:, 2] -= height
+        elif (floor := floor_under(height)) < _GROUNDED:
+            place[:, 2] -= floor
+    return world_to_motions((rotations, transl), fps)
 
 
 def _origin(engine: Engine, prompt: Prompt, match: Match | None) -> dict[str, object]:
