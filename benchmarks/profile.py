@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pstats
 import subprocess
 import sys
@@ -123,6 +124,8 @@ def main() -> None:
     lines = command_lines(given.store)
     if unknown := set(given.commands) - set(lines):
         raise SystemExit(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(lines)}")
+    # This mclip, wherever the command is run.
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     bare = [sys.executable, "-c", "import numpy, onnxruntime"]
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -54,14 +54,20 @@ def search(
 
     from mclip.console import emit, err, skipped_lines
     from mclip.errors import UsageError
-    from mclip.runtime import search as run
-    from mclip.runtime.engine import Engine
+    from mclip.pack import find_pack, open_pack
 
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    engine = Engine.open(pack, device)
-    queries = run.text_query(engine, text) if text else _windows_of(engine, like) if like else None
+    opened = open_pack(find_pack(pack))
+    if text:
+        opened.read_ahead("text_encoder")  # while numpy is loaded
+    from mclip.runtime import search as run
+    from mclip.runtime.engine import Engine
+
+    # One text is soonest read by an engine that starts quickly, a library by one that runs quickly.
+    engine, reader = Engine(opened, device), Engine(opened, device, quick=True)
+    queries = run.text_query(reader, text) if text else _windows_of(engine, like) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)
     groups = None
