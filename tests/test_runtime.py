@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix
 from mclip.motion import load_npz
 from mclip.pack import Pack
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.prior import Bank, Match, load_bank
+from mclip.runtime.prior import Bank, Match, cosines, load_bank, unit
 from mclip.runtime.representation import heading
 from mclip.runtime.session import Session
 from mclip.runtime.tasks import Prompt, generate
@@ -82,6 +83,36 @@ def crowd(entries: int = 12) -> Bank:
         offsets=np.array([0, 1, 2], np.int32),
         ids=np.array([0, 1], np.int32),
     )
+
+
+def test_a_stored_bank_finds_many_texts_at_once_as_it_finds_each() -> None:
+    random = np.random.default_rng(0)
+    captions = unit(random.normal(size=(2000, 16)).astype(np.float32))
+    ids = np.sort(random.permutation(2000)).astype(np.int32)
+    value = Bank(
+        latents=captions[:40] * 3,
+        frames=np.arange(1, 41, dtype=np.int32),
+        names=tuple(map(str, range(40))),
+        label=np.arange(40, dtype=np.int32),
+        labels=tuple(f"label {row}" for row in range(40)),
+        captions=captions,
+        texts=tuple(f"caption {row}" for row in range(2000)),
+        offsets=np.arange(0, 2001, 50, dtype=np.int32),
+        ids=ids,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        value.save(Path(folder) / "bank.npz")
+        stored = load_bank((Path(folder) / "bank.npz").read_bytes(), 16)
+    queries = unit(random.normal(size=(300, 16)).astype(np.float32))
+    np.testing.assert_allclose(cosines(queries, stored.captions), queries @ captions.T, atol=0.02)
+    assert np.array_equal(stored.captions[ids[5:9]], cosines(np.eye(16, dtype=np.float32), stored.captions).T[5:9])
+    many = stored.match([""] * 300, queries)
+    for found, query in zip(many, queries, strict=True):
+        (alone,) = stored.match([""], query[None])
+        assert (found.entry, found.caption, found.score) == (alone.entry, alone.caption, alone.score)
+        # Its label's nearest caption and all of them together agree best with the text.
+        by_label = (stored.captions[ids] @ query).reshape(40, 50)
+        assert int(stored.label[found.entry]) == int((by_label.max(axis=1) + by_label.mean(axis=1)).argmax())
 
 
 def test_variations_begin_with_the_match_and_are_all_different() -> None:

@@ -307,7 +307,8 @@ class Bank:
     def save(self, path: Path) -> None:
         """Write bank.npz (module docstring), atomically."""
         latents, latent_scale = _to_int8(self.latents)
-        captions, caption_scale = self.captions if isinstance(self.captions, Small) else _to_int8(self.captions)
+        stored = self.captions
+        captions, caption_scale = (stored.values, stored.scale) if isinstance(stored, Small) else _to_int8(stored)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
