@@ -1,3 +1,3 @@
-from mclip.cli import main
+from mclip.cli import run
 
-main()
+run()

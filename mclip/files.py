@@ -54,9 +54,10 @@ def new_folder(folder: Path) -> Iterator[None]:
 
     Raises OSError when they cannot be made.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [] if folder.is_dir() else [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for made in missing:

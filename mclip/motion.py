@@ -20,6 +20,7 @@ poses split into `root_orient` and `pose_body`. Format: https://amass.is.tue.mpg
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 import zipfile
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 
 from mclip import __version__
 from mclip.errors import MotionError
-from mclip.files import atomic_path
+from mclip.files import write_bytes
 from mclip.geometry import (
     Y_UP_TO_Z_UP,
     axis_angle_to_matrix,
@@ -155,8 +156,18 @@ class Motion:
         }
         if layout == "smplx":
             arrays |= _smplx_names(poses, self.fps)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        write_bytes(path, _npz(arrays))
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """What np.savez writes, at once: it goes back and forth in the file, which takes most of its time."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getbuffer())
+    return file.getvalue()
 
 
 def _turned(motion: Motion, turn: NDArray[np.float64]) -> Motion:
@@ -232,11 +243,8 @@ def summarize(path: Path) -> Summary | None:
         return None
 
 
-def is_shape_file(path: Path | str) -> bool:
-    """Whether an AMASS tree has this .npz for body shape, not motion: shape.npz, *_stagei.npz."""
-    return str(path).endswith(("shape.npz", "_stagei.npz"))
-
-
+# Names of an AMASS tree's .npz files that hold a body's shape, and no motion.
+SHAPE_FILES = ("shape.npz", "_stagei.npz")
 _WANTED = frozenset(
     "poses root_orient pose_body trans transl betas gender mclip mocap_framerate mocap_frame_rate fps".split()
 )

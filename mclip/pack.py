@@ -27,14 +27,17 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from mclip.errors import PackError
@@ -240,24 +243,53 @@ class Pack:
     path: Path
     manifest: Manifest
     digest: str
+    _ahead: dict[str, _Ahead] = field(default_factory=dict, repr=False, compare=False)
+
+    def read_ahead(self, *graphs: str) -> None:
+        """Begin to read what graphs of the pack need, and what texts do, while other work goes on.
+
+        What is wrong with a file is said when it is used.
+        """
+        names = [f"{graph}.onnx" for graph in graphs]
+        if "text_encoder" in graphs:
+            names += ["tokenizer.json", TOKEN_TABLE, *([self.manifest.prior.file] if self.manifest.prior else [])]
+        for name in self.manifest.files.keys() & names - self._ahead.keys():
+            self._ahead[name] = _Ahead(partial(self._map if name == TOKEN_TABLE else self._read, name))
 
     def read(self, name: str) -> bytes:
         """The content of a listed file. Raises PackError if it is not what the manifest says."""
-        spec = self.manifest.files[name]
-        content = _read(self.path / name, spec.size)
-        if len(content) != spec.size or hashlib.sha256(content).hexdigest() != spec.sha256:
-            raise _mismatch(self.path / name)
+        ahead = self._ahead.pop(name, None)
+        content: bytes = ahead.result() if ahead else self._read(name)
         return content
 
-    def check(self, name: str) -> Path:
-        """The path of a listed file that is to be memory-mapped. Raises PackError as `read`."""
-        spec = self.manifest.files[name]
+    def map(self, name: str) -> mmap.mmap:
+        """A listed file, mapped into memory. Raises PackError as `read`."""
+        ahead = self._ahead.pop(name, None)
+        content: mmap.mmap = ahead.result() if ahead else self._map(name)
+        return content
+
+    def _read(self, name: str) -> bytes:
         path = self.path / name
-        size = _regular(path).st_size
-        with path.open("rb") as file:
-            if size != spec.size or hashlib.file_digest(file, "sha256").hexdigest() != spec.sha256:
-                raise _mismatch(path)
-        return path
+        content = _read(path, self.manifest.files[name].size)
+        self._compare(path, content)
+        return content
+
+    def _map(self, name: str) -> mmap.mmap:
+        path = self.path / name
+        _regular(path)
+        try:
+            with path.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # an empty file cannot be mapped
+            raise PackError(f"{path}: cannot be read ({error})") from None
+        self._compare(path, content)
+        return content
+
+    def _compare(self, path: Path, content: bytes | mmap.mmap) -> None:
+        """Raise PackError if this is not what the manifest says of a file."""
+        spec = self.manifest.files[path.name]
+        if len(content) != spec.size or hashlib.sha256(content).hexdigest() != spec.sha256:
+            raise _mismatch(path)
 
     def read_graph(self, graph: str) -> bytes:
         """The ONNX model of one of the manifest's graphs, guaranteed to hold all its weights."""
@@ -274,6 +306,30 @@ class Pack:
                 self.read_graph(name.removesuffix(".onnx"))
             else:
                 self.read(name)
+
+
+class _Ahead(Thread):
+    """A file that is being read."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        super().__init__()
+        self._action = read
+        self._content: Any = None
+        self.start()
+
+    def run(self) -> None:
+        """Read it."""
+        try:
+            self._content = self._action()
+        except PackError as error:
+            self._content = error
+
+    def result(self) -> Any:
+        """What was read, once it is there. Raises what reading raised."""
+        self.join()
+        if isinstance(self._content, PackError):
+            raise self._content
+        return self._content
 
 
 def open_pack(path: Path) -> Pack:

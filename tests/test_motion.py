@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from mclip.errors import MotionError, UsageError
 from mclip.geometry import angle_between, axis_angle_to_matrix
-from mclip.motion import MAX_FRAMES, Motion, is_shape_file, load_npz
+from mclip.motion import MAX_FRAMES, SHAPE_FILES, Motion, load_npz
 
 FRAMES = 7
 
@@ -294,9 +294,9 @@ def test_a_slice_has_the_frames_asked_for() -> None:
 
 
 def test_shape_files_of_an_amass_tree_are_told_apart() -> None:
-    assert is_shape_file(Path("a/shape.npz"))
-    assert is_shape_file(Path("a/female_stagei.npz"))
-    assert not is_shape_file(Path("a/walk_stageii.npz"))
+    assert "a/shape.npz".endswith(SHAPE_FILES)
+    assert "a/female_stagei.npz".endswith(SHAPE_FILES)
+    assert not "a/walk_stageii.npz".endswith(SHAPE_FILES)
 
 
 @pytest.mark.parametrize("origin", ['{"x": NaN}', '{"x": -Infinity}', '{"x": 1e999}'])

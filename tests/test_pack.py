@@ -130,6 +130,19 @@ def test_a_changed_byte_is_found_when_the_file_is_read(pack_copy: Path) -> None:
         pack.verify()
 
 
+def test_a_file_read_ahead_is_what_it_is_else_and_its_faults_are_told_at_its_use(pack_copy: Path) -> None:
+    path = pack_copy / "tokenizer.json"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b" ")
+    pack = open_pack(pack_copy)
+    pack.read_ahead("text_encoder", "motion_decoder")
+    assert pack.read("motion_decoder.onnx") == (pack_copy / "motion_decoder.onnx").read_bytes()
+    with pytest.raises(PackError, match=r"tokenizer\.json: sha256"):
+        pack.read("tokenizer.json")
+    path.write_bytes(content)
+    assert pack.read("tokenizer.json") == content
+
+
 def test_a_missing_file_is_named(pack_copy: Path) -> None:
     (pack_copy / "tokenizer.json").unlink()
     with pytest.raises(PackError, match=r"tokenizer\.json: is missing"):

@@ -48,7 +48,8 @@ def test_the_list_of_commands_says_what_their_docstrings_say() -> None:
 
 def test_a_command_loads_no_other_commands_module() -> None:
     script = "import sys; from mclip.cli import app; app(['view', '--help'], standalone_mode=False); "
-    script += "assert {n for n in sys.modules if n.startswith('mclip.cli.')} == {'mclip.cli.command', 'mclip.cli.view'}"
+    script += "assert {n for n in sys.modules if n.startswith('mclip.cli.')} == "
+    script += "{'mclip.cli.command', 'mclip.cli.plain', 'mclip.cli.view'}"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
@@ -68,6 +69,31 @@ def test_generate_loads_only_what_the_base_install_has(tiny_pack: Pack, tmp_path
     modules = loaded_by("generate", "nods", "--pack", str(tiny_pack.path), "-o", str(tmp_path / "nod.npz"))
     assert {"numpy", "onnxruntime", "tokenizers"} <= modules
     assert modules & {"torch", "onnx", "h5py", "smplx", "safetensors", "scipy", "numba", "rich", "PIL"} == set()
+
+
+def test_a_plain_command_line_is_read_without_typer(tiny_pack: Pack, tmp_path: Path) -> None:
+    words = ("generate", "nods", "--pack", str(tiny_pack.path), "-o", str(tmp_path / "nod.npz"), "--json")
+    assert "typer" not in loaded_by(*words)
+
+
+def test_onnxruntime_reports_nothing_and_keeps_no_identifier(tmp_path: Path) -> None:
+    # It does neither where it finds itself in a test or in continuous integration.
+    hidden = ("CI", "PYTEST", "GITHUB", "ORT_", "XDG_", "TF_BUILD", "BUILD", "JENKINS", "TRAVIS", "GITLAB")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+    script = "import mclip.runtime.session, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+    subprocess.run([sys.executable, "-c", script], check=True, env={**environment, "HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_ends_with_the_commands_exit_code_and_all_that_was_printed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mclip"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].strip().startswith("evaluate")
+    done = subprocess.run([*command, "convert", "none.npz"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 4 and "none.npz: no such file" in done.stderr
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
 
 
 def test_a_motion_is_made_with_no_training_package_installed(tiny_pack: Pack, tmp_path: Path) -> None:

@@ -145,11 +145,10 @@ def test_other_suffixes_are_refused_with_the_ones_that_work(tmp_path: Path, name
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    # The command function alone: the whole command line imports commands that other tests cover.
+    # In a process of its own, and without what turns errors into messages.
     program = (
-        "import sys, typer\nfrom mclip.cli.view import view\nfrom mclip.errors import MclipError\n"
-        "app = typer.Typer(pretty_exceptions_enable=False)\napp.command()(view)\n"
-        "try: app(sys.argv[1:])\n"
+        "import sys\nfrom mclip.cli.command import app\nfrom mclip.errors import MclipError\n"
+        "try: app(['view', *sys.argv[1:]])\n"
         "except MclipError as error: sys.stderr.write(error.message); sys.exit(error.exit_code)\n"
     )
     return subprocess.run([sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
-
-from mclip import __version__
-from mclip.cli.command import Command
+from mclip.cli import plain
 from mclip.errors import AssetError, MclipError, UsageError
 
 # Each command is one module of this package with a function of the same name, whose docstring begins with this line.
@@ -34,39 +32,8 @@ COMMANDS: dict[str, str] = {
 }
 
 
-class _Commands(TyperGroup):
-    """Commands whose modules are loaded when they are called: typer takes long to read the options of all of them."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        # typer lists and suggests these names.
-        self.commands = dict.fromkeys(COMMANDS, TyperCommand(None))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        command = typer.Typer(add_completion=False, rich_markup_mode=None)
-        command.command(cmd_name, cls=Command, context_settings=_SETTINGS)(
-            getattr(importlib.import_module(f"mclip.cli.{cmd_name}"), cmd_name)
-        )
-        return get_command(command)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
-
-app = typer.Typer(
-    name="mclip",
-    cls=_Commands,
-    help="Human motion from a sentence: generate, view and convert SMPL motion, and train the model that does it.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings=_SETTINGS,
-)
-
+# Objects made before Python looks for garbage among them.
+_GARBAGE = 50_000
 # An error of ours stays below; those of other programs may go on for pages.
 MAX_LINE = 1000
 
@@ -82,22 +49,6 @@ def need(extra: str) -> Iterator[None]:
         raise AssetError(f"this command needs the package {error.name}", f'pip install "mclip[{extra}]"') from None
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"mclip {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _options(
-    context: typer.Context,
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(2)
-
-
 def _interrupted(_signal: int, _frame: object) -> None:
     from mclip.console import err
 
@@ -107,14 +58,49 @@ def _interrupted(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def __getattr__(name: str) -> Any:
+    """`app`, which loads typer, when it is asked for."""
+    if name != "app":
+        raise AttributeError(f"module 'mclip.cli' has no attribute {name!r}")
+    return importlib.import_module("mclip.cli.command").app
+
+
+def run() -> None:
+    """`main`, and an end at once: taking all that was loaded apart takes Python as long as a tenth of a command."""
+    try:
+        main()
+    except SystemExit as stop:
+        # Whatever still has to be waited for, or has more to say, ends as it always does.
+        waits = threading.active_count() > 1 or "multiprocessing" in sys.modules
+        if waits or not isinstance(stop.code, int | None):
+            raise
+        atexit._run_exitfuncs()
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        except OSError:
+            raise stop from None
+        os._exit(stop.code or 0)
+
+
+def _call(words: list[str]) -> object:
+    """Do what a command line says, and return the exit code."""
+    if call := plain.read(words, tuple(COMMANDS)):
+        return call()
+    from mclip.cli.command import app
+
+    return app(standalone_mode=False)
+
+
 def main() -> None:
     """Run the command line and leave with the exit code of DESIGN: see mclip.errors."""
     # One BLAS thread: start-up is a third faster, and the graphs have threads of their own.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # typer ends with 130 on an interrupt, but says nothing.
+    # What is loaded stays: looking for garbage among it takes a tenth of a short command's time.
+    gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGINT, _interrupted)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(_call(sys.argv[1:]))
     except MclipError as error:
         _fail(error.message, error.hint, error.exit_code)
     except ModuleNotFoundError as error:
@@ -126,11 +112,13 @@ def main() -> None:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", "", UsageError.exit_code)
     except MemoryError:
         _fail("there is not enough memory", "try fewer or shorter motions", MclipError.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as typer does
     except Exception as error:
         # typer keeps the classes of its usage errors to itself; all of them have this method.
         if not hasattr(error, "format_message"):
             raise
-        context: typer.Context | None = getattr(error, "ctx", None)
+        context: Any = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context else ""
         _fail(error.format_message(), hint, UsageError.exit_code)
 

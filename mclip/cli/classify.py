@@ -41,7 +41,7 @@ def classify(
 
     Example: mclip classify take.bvh --labels "walk, run, sit down" --timeline --threshold 0.5
     """
-    from mclip.console import csv_text, emit, err, skipped_lines
+    from mclip.console import Results, csv_text, err, out, skipped_lines
     from mclip.errors import UsageError
     from mclip.runtime.classify import Classifier, classify_files
     from mclip.runtime.engine import Engine
@@ -54,25 +54,28 @@ def classify(
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
     classifier = Classifier(Engine.open(pack, device), read_labels(labels), threshold or 0.0)
-    clips, skipped = classify_files(classifier, paths, workers, dask)
-    for line in skipped_lines(skipped):
-        err(line)
-    if as_csv:
-        text = csv_text(*(_timeline_rows(clips) if timeline else _label_rows(clips, top)))
-    elif as_json:
-        text = ""
-    else:
-        text = _table(clips, top, timeline=timeline, threshold=threshold is not None)
-    emit(
-        {
-            "clips": [_clip(clip, top, timeline=timeline, threshold=threshold is not None) for clip in clips],
-            "skipped": [{"path": path, "reason": reason} for path, reason in skipped],
-        },
-        as_json=as_json,
-        text=text,
-    )
+    skipped: list[tuple[str, str]] = []
+    lines: list[tuple[str, ...]] = []  # of the table, whose columns are as wide as their widest line
+    # Scores are kept on disk until all are known: a large tree has more than fit into memory.
+    with Results(as_json=as_json) as results:
+        if as_csv:
+            results.add({}, csv_text(_TIMELINE if timeline else _LABELS, []))
+        for clip in classify_files(classifier, paths, skipped, workers, dask):
+            if as_json:
+                results.add(_clip(clip, top, timeline=timeline, threshold=threshold is not None), "")
+            elif as_csv:
+                for row in _timeline_rows(clip) if timeline else _label_rows(clip, top):
+                    results.add({}, csv_text(row, []))
+            else:
+                lines += _lines(clip, top, timeline=timeline, threshold=threshold is not None)
+        for line in skipped_lines(skipped):
+            err(line)
+        if as_json or as_csv:
+            results.emit("clips", {"skipped": [{"path": path, "reason": reason} for path, reason in skipped]})
+        else:
+            out(_table(lines, timeline=timeline, threshold=threshold is not None))
     if strict and skipped:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _clip(clip: Clip, top: int, *, timeline: bool, threshold: bool) -> dict[str, Any]:
@@ -92,34 +95,37 @@ def _clip(clip: Clip, top: int, *, timeline: bool, threshold: bool) -> dict[str,
     return result
 
 
-def _label_rows(clips: list[Clip], top: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    header = ("path", "rank", "label", "score", "answer")
-    return header, [
-        (clip.path, rank, name, f"{score:.6f}", clip.answer.answer)
-        for clip in clips
+_LABELS = ("path", "rank", "label", "score", "answer")
+_TIMELINE = ("path", "start", "end", "label", "score")
+
+
+def _label_rows(clip: Clip, top: int) -> list[tuple[str, ...]]:
+    return [
+        (clip.path, str(rank), name, f"{score:.6f}", clip.answer.answer)
         for rank, (name, score) in enumerate(clip.answer.labels[:top], 1)
     ]
 
 
-def _timeline_rows(clips: list[Clip]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    header = ("path", "start", "end", "label", "score")
-    return header, [
+def _timeline_rows(clip: Clip) -> list[tuple[str, ...]]:
+    return [
         (clip.path, f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
-        for clip in clips
         for part in clip.answer.timeline
     ]
 
 
-def _table(clips: list[Clip], top: int, *, timeline: bool, threshold: bool) -> str:
+def _lines(clip: Clip, top: int, *, timeline: bool, threshold: bool) -> list[tuple[str, ...]]:
+    if timeline:
+        return [
+            (clip.path, f"{part.start:.1f}-{part.end:.1f} s", part.label, f"{part.score:.2f}")
+            for part in clip.answer.timeline
+        ]
+    best = ", ".join(f"{name} {score:.2f}" for name, score in clip.answer.labels[:top])
+    return [(clip.path, *((clip.answer.answer,) if threshold else ()), best)]
+
+
+def _table(lines: list[tuple[str, ...]], *, timeline: bool, threshold: bool) -> str:
     from mclip.console import table
 
-    rows: list[tuple[str, ...]] = []
     if timeline:
-        for clip in clips:
-            for part in clip.answer.timeline:
-                rows.append((clip.path, f"{part.start:.1f}-{part.end:.1f} s", part.label, f"{part.score:.2f}"))
-        return table(("file", "when", "label", "score"), rows)
-    for clip in clips:
-        best = ", ".join(f"{name} {score:.2f}" for name, score in clip.answer.labels[:top])
-        rows.append((clip.path, *((clip.answer.answer,) if threshold else ()), best))
-    return table(("file", *(("answer",) if threshold else ()), "labels"), rows)
+        return table(("file", "when", "label", "score"), lines)
+    return table(("file", *(("answer",) if threshold else ()), "labels"), lines)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 
 def edit(
@@ -47,7 +48,7 @@ def edit(
     from mclip.runtime import edit as task
     from mclip.runtime.axis import check_axis_output
     from mclip.runtime.axis import save_axis as save_direction
-    from mclip.runtime.bases import read_source, to_base
+    from mclip.runtime.bases import read_source, start_for, to_base
     from mclip.runtime.engine import Engine
     from mclip.runtime.outputs import not_inputs
     from mclip.runtime.prompts import check_outputs
@@ -68,6 +69,7 @@ def edit(
     if save_axis:
         check_axis_output(save_axis, force=force)
     engine = Engine.open(pack, device, quick=True)
+    start_for(engine, [source, *(term.source for term in terms)])
     what = task.prepare(engine, to_base(engine, source), terms, axis)
     for line in what.warnings:
         err(line)

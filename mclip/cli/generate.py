@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 if TYPE_CHECKING:
+    import typer
+
     from mclip.runtime.bulk import Made
     from mclip.runtime.engine import Engine
     from mclip.runtime.prompts import Job, PromptFile
@@ -56,11 +56,7 @@ def generate(
     """
     from mclip.console import Results, err, progress, skipped_lines
     from mclip.errors import UsageError
-    from mclip.formats.positions import HUMANML3D_FPS
-    from mclip.runtime import bulk, prompts
-    from mclip.runtime.engine import Engine
-    from mclip.runtime.tasks import MAX_VARIATIONS
-    from mclip.view.files import save
+    from mclip.pack import find_pack, open_pack
 
     if seed is not None and (variations == 1 or seed < 0):
         raise UsageError(
@@ -71,11 +67,23 @@ def generate(
         raise UsageError(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
+    # Files are read while numpy is loaded, and graphs are started while all the rest is.
+    opened = open_pack(find_pack(pack))
+    graphs = ("motion_decoder",) if image and not text else ("motion_decoder", "text_encoder")
+    opened.read_ahead(*graphs)
+    from mclip.runtime.engine import Engine
+
+    engine = Engine(opened, device, quick=given)
+    engine.start(*graphs)
+    from mclip.formats.positions import HUMANML3D_FPS
+    from mclip.runtime import bulk, prompts
+    from mclip.runtime.tasks import MAX_VARIATIONS
+    from mclip.view.files import save
+
     if not 1 <= variations <= MAX_VARIATIONS:
         raise UsageError(f"--variations {variations} is not between 1 and {MAX_VARIATIONS}")
     if fps is None and out is not None and out.suffix.lower() == ".npy":
         fps = HUMANML3D_FPS
-    engine = Engine.open(pack, device, quick=given)
     jobs = _jobs(engine, text or [], image or [], file, seconds, truncate=truncate)
     # Several motions of one prompt make numbered files, or fill a folder where the name is one.
     folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)
@@ -102,7 +110,7 @@ def generate(
             rest |= {"reused": reused, "skipped": [{"line": n, "reason": reason} for n, reason in bad.items()]}
         results.emit("motions", rest)
     if strict and bad:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _jobs(

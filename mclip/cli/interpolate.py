@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 
 def interpolate(
@@ -32,7 +33,7 @@ def interpolate(
     """
     from mclip.console import emit
     from mclip.runtime import interpolate as task
-    from mclip.runtime.bases import read_source
+    from mclip.runtime.bases import read_source, start_for
     from mclip.runtime.engine import Engine
     from mclip.runtime.outputs import SHEET, default_stem, in_folder, not_inputs
     from mclip.runtime.prompts import check_outputs
@@ -54,6 +55,7 @@ def interpolate(
 
         check_output(folder / SHEET, force=force)
     engine = Engine.open(pack, device, quick=True)
+    start_for(engine, sources)
     found = [task.to_end(engine, source) for source in sources]
     made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)
     if blend:

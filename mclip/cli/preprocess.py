@@ -83,7 +83,7 @@ def preprocess(
         err(line)
     emit(_summary(report), as_json=as_json, text=_text(report))
     if strict and report.skipped:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _beside(folder: Path) -> Path:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 if TYPE_CHECKING:
     import numpy as np
+    import typer
     from numpy.typing import NDArray
 
     from mclip.runtime.engine import Engine
@@ -55,14 +54,20 @@ def search(
 
     from mclip.console import emit, err, skipped_lines
     from mclip.errors import UsageError
-    from mclip.runtime import search as run
-    from mclip.runtime.engine import Engine
+    from mclip.pack import find_pack, open_pack
 
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    engine = Engine.open(pack, device)
-    queries = run.text_query(engine, text) if text else _windows_of(engine, like) if like else None
+    opened = open_pack(find_pack(pack))
+    if text:
+        opened.read_ahead("text_encoder")  # while numpy is loaded
+    from mclip.runtime import search as run
+    from mclip.runtime.engine import Engine
+
+    # One text is soonest read by an engine that starts quickly, a library by one that runs quickly.
+    engine, reader = Engine(opened, device), Engine(opened, device, quick=True)
+    queries = run.text_query(reader, text) if text else _windows_of(engine, like) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)
     groups = None
@@ -83,7 +88,7 @@ def search(
         text=_hits(hits) if groups is None else _clusters(groups),
     )
     if strict and skipped:
-        raise typer.Exit(4)
+        raise SystemExit(4)
 
 
 def _windows_of(engine: Engine, path: Path) -> NDArray[np.float32]:

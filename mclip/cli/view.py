@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 if TYPE_CHECKING:
+    import typer
+
     from mclip.train.samples import Sample
     from mclip.view.page import Shown
     from mclip.view.preview import Look

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mclip.errors import MotionError, UsageError
 from mclip.formats.style import Style, choose
 from mclip.motion import Motion, load_npz
-from mclip.skeleton.retarget import RigMotion, retarget
+
+if TYPE_CHECKING:
+    from mclip.skeleton.retarget import RigMotion
 
 SUFFIXES: tuple[str, ...] = (".npz", ".bvh", ".amc", ".glb")
 WRITABLE: tuple[str, ...] = (".npz", ".bvh", ".glb", ".csv", ".npy")
@@ -105,6 +108,7 @@ def _read_rigs(path: Path) -> list[tuple[str, RigMotion]]:
 def _to_motion(motion: RigMotion, rig: Path | None) -> Motion:
     from mclip.formats.bvh import is_own
     from mclip.formats.tables import bind, find_rig_table, load_rig_table
+    from mclip.skeleton.retarget import retarget
 
     table = bind(load_rig_table(rig), motion) if rig else find_rig_table(motion)
     pose, transl = retarget(motion, table, ground=not is_own(motion))

@@ -12,8 +12,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mclip.errors import UsageError
 from mclip.motion import LAYOUTS
@@ -26,8 +26,7 @@ _SCALE = {".bvh": CENTIMETRES}
 _UNITS = {1.0: "metres", 100.0: "centimetres", 1000.0: "millimetres"}
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """What a writer is told; None is what the format's users expect, see the module docstring.
 
     up      "y" or "z"
@@ -40,8 +39,7 @@ class Style:
     layout: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """A Style without gaps."""
 
     up: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def read_source(value: str, *, rig: Path | None = None, take: str | None = None)
     if suffix in SUFFIXES or (suffix and os.path.isfile(value)):
         return Source(value, load(Path(value), rig=rig, take=take))
     return Source(value, None)
+
+
+def start_for(engine: Engine, sources: Iterable[Source]) -> None:
+    """Begin to start the graphs that sources need, side by side."""
+    engine.start("motion_decoder", *{"text_encoder" if item.motion is None else "motion_encoder" for item in sources})
 
 
 def to_base(engine: Engine, source: Source) -> Base:

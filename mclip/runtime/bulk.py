@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import nullcontext
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mclip import __version__
 from mclip.motion import Motion, summarize
@@ -16,14 +15,18 @@ from mclip.runtime.engine import Engine
 from mclip.runtime.prompts import number
 from mclip.runtime.tasks import BLOCK, Prompt, generate
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 # Writing waits for the disk more than for a processor.
 _WRITERS = 4
+# Prompts that are worth threads of their own for writing.
+_FEW = 8
 # Motions that wait to be written: a slow disk must not fill the memory.
 _WAITING = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A file that holds a motion of a prompt; variation: which of them, from 0; reused: whether it was there before."""
 
     path: Path
@@ -35,8 +38,7 @@ class Made:
     reused: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What all prompts have in common; see `mclip.runtime.tasks.generate`. anew: make what is there already, too."""
 
     fps: float | None = None
@@ -56,15 +58,22 @@ def make(
     fault; those before them have been written.
     """
     jobs = iter(planned)
-    with ThreadPoolExecutor(_WRITERS, "write") as writers:
+    first = list(islice(jobs, BLOCK))
+    with nullcontext() if len(first) < _FEW else _writers() as writers:
         waiting: deque[tuple[Future[None] | None, Made]] = deque()
-        for block in iter(lambda: list(islice(jobs, BLOCK)), []):
+        for block in chain([first], iter(lambda: list(islice(jobs, BLOCK)), [])):
             for item in _block(engine, block, settings, save, writers):
                 waiting.append(item)
                 while len(waiting) > _WAITING:
                     yield _written(*waiting.popleft())
         while waiting:
             yield _written(*waiting.popleft())
+
+
+def _writers() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # takes longer to load than a file to write
+
+    return ThreadPoolExecutor(_WRITERS, "write")
 
 
 def _written(future: Future[None] | None, made: Made) -> Made:
@@ -78,7 +87,7 @@ def _block(
     block: list[tuple[Prompt, Path]],
     settings: Settings,
     save: Callable[[Path, Motion], None],
-    writers: ThreadPoolExecutor,
+    writers: ThreadPoolExecutor | None,
 ) -> Iterator[tuple[Future[None] | None, Made]]:
     files = [number(path, settings.variations) for _, path in block]
     kept = [
@@ -100,7 +109,9 @@ def _block(
         for variation, (path, item) in enumerate(zip(paths, made, strict=False)):
             motion = item.motion
             summary = Made(path, prompt, variation, len(motion), motion.fps, dict(motion.origin), False)
-            yield writers.submit(save, path, motion), summary
+            if writers is None:
+                save(path, motion)
+            yield writers.submit(save, path, motion) if writers else None, summary
 
 
 def _kept(engine: Engine, prompt: Prompt, paths: list[Path], settings: Settings) -> list[Made] | None:

@@ -8,7 +8,7 @@ that only waves for a while is about waving, and one odd window decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,31 +115,43 @@ class Clip:
 
 
 def classify_files(
-    classifier: Classifier, paths: Sequence[Path], workers: int | None = None, dask: str | None = None
-) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """An answer for each motion in files and folders, in their order, and (path, reason) of what was skipped.
+    classifier: Classifier,
+    paths: Sequence[Path],
+    skipped: list[tuple[str, str]],
+    workers: int | None = None,
+    dask: str | None = None,
+) -> Iterator[Clip]:
+    """An answer for each motion in files and folders, in their order, as they are found.
 
+    skipped: takes (path, reason) of what cannot be used; sorted when all is read
     Raises DataError when there is nothing to read, or nothing that can be.
     """
-    files, skipped = gather(paths)
-    clips: dict[Path, list[Clip]] = {}
+    files, problems = gather(paths)
+    skipped += problems
+    early: dict[Path, list[Clip]] = {}  # read before files that come before them
+    order = iter(files)
+    following, found = next(order, None), False
     with progress("classify", len(files)) as bar:
         for file in read_files(files, classifier.manifest.fps, workers, dask):
-            clips[file.path] = []
+            early[file.path] = []
             if file.reason:
                 skipped.append((str(file.path), file.reason))
             for name, motion in file.motions:
                 path = f"{file.path}#{name}" if len(file.motions) > 1 else str(file.path)
                 try:
-                    clips[file.path].append(Clip(path, classifier.classify(motion)))
+                    early[file.path].append(Clip(path, classifier.classify(motion)))
                 except MotionError as error:
                     skipped.append((path, error.message))
             bar.advance(note=file.path.name)
-    done = [clip for path in files for clip in clips[path]]
-    if not done:
+            while following in early:
+                clips = early.pop(following)
+                found = found or bool(clips)
+                yield from clips
+                following = next(order, None)
+    if not found:
         path, reason = skipped[0]
         raise DataError(f"{path}: {reason}" + (f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""))
-    return done, sorted(skipped)
+    skipped.sort()
 
 
 def temperature(manifest: Manifest) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from mclip.errors import MclipError, PackError, UsageError
 from mclip.motion import Motion
@@ -22,6 +21,7 @@ from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, Representation, motion_to_features, representation
 from mclip.runtime.session import Session
 from mclip.runtime.tokens import TokenTable, open_table
+from mclip.runtime.wordpiece import WordPiece, open_wordpiece
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
@@ -88,7 +88,11 @@ class Engine:
                 raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
-        tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(cleaned)]
+        found = [self._plain(text) if self._plain else None for text in cleaned]
+        if rest := [text for text, ids in zip(cleaned, found, strict=True) if ids is None]:
+            others = iter(self._tokenizer.encode_batch(rest))
+            found = [next(others).ids if ids is None else ids for ids in found]
+        tokens = [ids for ids in found if ids is not None]
         limit = self.manifest.max_tokens
         for text, ids in zip(texts, tokens, strict=True):
             if len(ids) > limit and not truncate:
@@ -209,11 +213,19 @@ class Engine:
         return open_table(self.pack) if TOKEN_TABLE in self.manifest.files else None
 
     @cached_property
+    def _tokenizer_json(self) -> bytes:
+        return self.pack.read("tokenizer.json")
+
+    @cached_property
+    def _plain(self) -> WordPiece | None:
+        return open_wordpiece(self._tokenizer_json)
+
+    @cached_property
     def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
         try:
-            tokenizer = Tokenizer.from_buffer(self.pack.read("tokenizer.json"))
-        except PackError:
-            raise
+            tokenizer = Tokenizer.from_buffer(self._tokenizer_json)
         except Exception as error:
             # The Rust library raises plain Exception.
             raise PackError(

@@ -16,10 +16,10 @@ bank.npz (no pickles, uncompressed; N entries, M labels, K captions, D the laten
     texts          uint8           UTF-8, one line per caption
     offsets        (M+1,) int32    label i has the captions ids[offsets[i]:offsets[i+1]], at least one
     ids            (E,)   int32    indices into captions
-    centres        (P, D) float32  the mean latent of all of a label's windows that come from one folder
+    centres        (P, D) float16  the mean latent of all of a label's windows that come from one folder
     centre_label   (P,)   int32    index into labels, each at least once
     centre_source  (P,)   int32    one number for each folder of recordings: who was recorded, and how
-    said           (M, D) float32  the mean unit embedding of all captions of each label, also of those not kept
+    said           (M, D) float16  the mean unit embedding of all captions of each label, also of those not kept
     action_weights (A, D+1) float32  }  what tells the actions and the styles of the labels from a text's embedding, see
     style_weights  (S, D+1) float32  }  mclip.runtime.reading
 """
@@ -27,14 +27,16 @@ bank.npz (no pickles, uncompressed; N entries, M labels, K captions, D the laten
 from __future__ import annotations
 
 import io
+import math
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,8 @@ from mclip.runtime.reading import Reading
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
 MAX_BANK_BYTES = 500_000_000
+# Of the .npy within it.
+_MAX_HEADER = 1000
 # A text speaks of a style if that is so many times as likely, as a logarithm, as that it speaks of none: true of 83 % of
 # unseen wordings of styles, and of 2 % of phrases without one.
 _STYLED = 1.0
@@ -64,8 +68,7 @@ _NEIGHBOURS = 8
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(NamedTuple):
     """What a prior found for a text.
 
     latent   (D,) float32
@@ -99,6 +102,28 @@ class Prior(Protocol):
         """Unit vectors (B, D) around which the latents of motions lie that show what the texts say."""
 
 
+class Small:
+    """Vectors (N, D) kept as they are stored: a prompt needs each once, and fp32 takes four times the memory.
+
+    values  (N, D) int8
+    scale   (N,) float32
+    """
+
+    def __init__(self, values: NDArray[np.int8], scale: NDArray[np.float32]) -> None:
+        self.values, self.scale, self.shape = values, scale, values.shape
+        if scale.shape != values.shape[:1]:
+            raise PackError(f"{len(values)} vectors have {scale.shape} scales", "re-run mclip export")
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.values)
+
+    def __getitem__(self, rows: NDArray[np.integer] | slice) -> NDArray[np.float32]:
+        """Some of them."""
+        result: NDArray[np.float32] = self.values[rows] * self.scale[rows, None]
+        return result
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bank:
     """The latents (N, D) and caption embeddings (K, D) of training motions; other fields as in the module docstring."""
@@ -108,7 +133,7 @@ class Bank:
     names: tuple[str, ...]
     label: NDArray[np.int32]
     labels: tuple[str, ...]
-    captions: NDArray[np.float32]
+    captions: NDArray[np.float32] | Small
     texts: tuple[str, ...]
     offsets: NDArray[np.int32]
     ids: NDArray[np.int32]
@@ -134,7 +159,10 @@ class Bank:
             (self.said.shape == (labels, *self.captions.shape[1:]), "said"),
             (self.reading.fits(self.labels, self.captions.shape[1]), "reading"),
             (
-                all(np.isfinite(values).all() for values in (self.latents, self.captions, self.centres, self.said)),
+                all(
+                    np.isfinite(values).all()
+                    for values in (self.latents, _numbers(self.captions), self.centres, self.said)
+                ),
                 "values",
             ),
         ):
@@ -225,7 +253,7 @@ class Bank:
         other = self.latents[others[int(random.integers(len(others)))]]
         latent = _slerp(one.latent, other, random.uniform(*_BLEND))
         nearest = max(matches, key=lambda match: float(unit(match.latent) @ latent))
-        return replace(nearest, latent=latent)
+        return nearest._replace(latent=latent)
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
@@ -233,6 +261,12 @@ class Bank:
         order = np.argsort(self.label, kind="stable")
         starts = np.searchsorted(self.label[order], np.arange(len(self.labels)))
         return unit(np.add.reduceat(unit(self.latents[order]), starts, axis=0))
+
+    @cached_property
+    def _entries(self) -> list[NDArray[np.int64]]:
+        """The entries of each label, in their order."""
+        order = np.argsort(self.label, kind="stable")
+        return np.split(order, np.searchsorted(self.label[order], np.arange(1, len(self.labels))))
 
     @cached_property
     def _sides(self) -> list[str]:
@@ -243,18 +277,19 @@ class Bank:
         return self.ids[self.offsets[label] : self.offsets[label + 1]]
 
     def _match(self, label: int, embedding: NDArray[np.float32]) -> Match:
-        entries = np.flatnonzero(self.label == label)
+        entries = self._entries[label]
         return self._entry(int(entries[(self.latents[entries] @ embedding).argmax()]), embedding)
 
     def _entry(self, entry: int, embedding: NDArray[np.float32]) -> Match:
         label = int(self.label[entry])
         captions = self._captions_of(label)
-        cosines = self.captions[captions] @ embedding
-        caption = int(captions[cosines.argmax()])
+        # Computed anew: a product with many rows differs in its last bits from a product with one.
+        score = self.captions[captions] @ embedding
+        caption = int(captions[score.argmax()])
         return Match(
             latent=self.latents[entry],
             frames=int(self.frames[entry]),
-            score=min(1.0, float(cosines.max())),
+            score=min(1.0, float(score.max())),
             caption=self.texts[caption],
             label=self.labels[label],
             name=self.names[entry],
@@ -264,7 +299,8 @@ class Bank:
     def save(self, path: Path) -> None:
         """Write bank.npz (module docstring), atomically."""
         latents, latent_scale = _to_int8(self.latents)
-        captions, caption_scale = _to_int8(self.captions)
+        stored = self.captions
+        captions, caption_scale = (stored.values, stored.scale) if isinstance(stored, Small) else _to_int8(stored)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -279,10 +315,10 @@ class Bank:
                 texts=_to_lines(self.texts),
                 offsets=self.offsets,
                 ids=self.ids,
-                centres=self.centres,
+                centres=self.centres.astype(np.float16),
                 centre_label=self.centre_label,
                 centre_source=self.centre_source,
-                said=self.said,
+                said=self.said.astype(np.float16),
                 action_weights=self.reading.action_weights,
                 style_weights=self.reading.style_weights,
             )
@@ -300,10 +336,10 @@ _LAYOUT: dict[str, tuple[type, int]] = {
     "texts": (np.uint8, 1),
     "offsets": (np.int32, 1),
     "ids": (np.int32, 1),
-    "centres": (np.float32, 2),
+    "centres": (np.float16, 2),
     "centre_label": (np.int32, 1),
     "centre_source": (np.int32, 1),
-    "said": (np.float32, 2),
+    "said": (np.float16, 2),
     "action_weights": (np.float32, 2),
     "style_weights": (np.float32, 2),
 }
@@ -315,8 +351,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BANK_BYTES:
                 raise PackError(f"the bank unpacks to more than {MAX_BANK_BYTES} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _LAYOUT}
+            arrays = {name: _array(content, archive.getinfo(f"{name}.npy")) for name in _LAYOUT}
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
@@ -326,14 +361,14 @@ def load_bank(content: bytes, latent: int) -> Bank:
             names=_from_lines(arrays["names"]),
             label=arrays["label"],
             labels=_from_lines(arrays["labels"]),
-            captions=arrays["captions"] * arrays["caption_scale"][:, None],
+            captions=Small(arrays["captions"], arrays["caption_scale"]),
             texts=_from_lines(arrays["texts"]),
             offsets=arrays["offsets"],
             ids=arrays["ids"],
-            centres=arrays["centres"],
+            centres=arrays["centres"].astype(np.float32),
             centre_label=arrays["centre_label"],
             centre_source=arrays["centre_source"],
-            said=arrays["said"],
+            said=arrays["said"].astype(np.float32),
             reading=Reading(_from_lines(arrays["labels"]), arrays["action_weights"], arrays["style_weights"]),
         )
     except PackError:
@@ -347,10 +382,30 @@ def load_bank(content: bytes, latent: int) -> Bank:
     return bank
 
 
+def _array(content: bytes, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    """An array of an .npz as it lies in memory: the bank's content is known to be whole, and need not be copied."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise ValueError(f"{entry.filename} is compressed")
+    lengths = struct.unpack_from("<HH", content, entry.header_offset + 26)  # of its name and of what follows that
+    start = entry.header_offset + 30 + sum(lengths)
+    file = io.BytesIO(content[start : start + min(entry.file_size, _MAX_HEADER)])
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{entry.filename} is of a newer format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran or math.prod(shape) * dtype.itemsize + file.tell() != entry.file_size:
+        raise ValueError(f"{entry.filename} is cut short or turned")
+    return np.frombuffer(content, dtype, math.prod(shape), start + file.tell()).reshape(shape)
+
+
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors (..., D) at unit length."""
     result: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
     return result
+
+
+def _numbers(vectors: NDArray[np.float32] | Small) -> NDArray[np.float32]:
+    """What of the vectors may be no number."""
+    return vectors.scale if isinstance(vectors, Small) else vectors
 
 
 def _side(text: str) -> str:

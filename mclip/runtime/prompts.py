@@ -6,9 +6,8 @@ import codecs
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from mclip.errors import UsageError
 from mclip.formats import check_writable
@@ -22,8 +21,7 @@ _SUFFIX = ".npz"
 _MAX_SLUG = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A prompt and the file its motion is written to; None until `plan` has chosen one."""
 
     prompt: Prompt
@@ -94,7 +92,7 @@ class PromptFile:
             raise UsageError(f"is not UTF-8 text ({error.reason} at byte {error.start})") from None
         if job.prompt.seconds is not None:
             return job
-        return replace(job, prompt=replace(job.prompt, seconds=self._seconds))
+        return job._replace(prompt=job.prompt._replace(seconds=self._seconds))
 
 
 def plan(jobs: Sequence[Job] | PromptFile, out: Path | None, *, folder: bool) -> Iterator[tuple[Prompt, Path]]:

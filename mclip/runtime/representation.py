@@ -20,7 +20,7 @@ turn about X, upright in a world whose Y points down, as in the original's pictu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ World = tuple[Array, Array]
 """Local rotations (..., T, 24, 3, 3), the root's in the Z-up world, and transl (..., T, 3), metres."""
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
+class Representation(NamedTuple):
     """One way of writing motions as features.
 
     encode            local rotations (..., T, 24, 6) as 6D and transl (..., T, 3) to features (..., T, 25, 6)
@@ -190,4 +189,10 @@ def features_to_motion(features: Array, fps: float, kind: Representation = SMPL2
 def world_to_motion(world: World, fps: float) -> Motion:
     """The motion of rotations (T, 24, 3, 3) and transl (T, 3)."""
     rotations, transl = world
-    return Motion(pose=matrix_to_axis_angle(rotations).astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+    return world_to_motions((rotations[None], transl[None]), fps)[0]
+
+
+def world_to_motions(world: World, fps: float) -> list[Motion]:
+    """The motions of rotations (B, T, 24, 3, 3) and transl (B, T, 3)."""
+    poses, places = matrix_to_axis_angle(world[0]).astype(np.float32), world[1].astype(np.float32)
+    return [Motion(pose=pose, transl=transl, fps=fps) for pose, transl in zip(poses, places, strict=True)]

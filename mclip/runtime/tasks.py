@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import UsageError
+from mclip.geometry import matrix_to_rot6d
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.ground import floor_of, lowest
+from mclip.runtime.ground import floor_under, lowest_of
 from mclip.runtime.prior import Match
-from mclip.runtime.representation import (
-    Representation,
-    features_to_motion,
-    motion_to_features,
-    world_to_motion,
-)
+from mclip.runtime.representation import SMPL24, Representation, world_to_motions
 
 # More of one text than anybody looks at.
 MAX_VARIATIONS = 1000
@@ -30,8 +27,7 @@ BLOCK = 256
 _GROUNDED = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """What a motion should show, and for how long; None is as long as the pack knows, see `generate`.
 
     picture: what it should show, as a file, instead of a text
@@ -42,8 +38,7 @@ class Prompt:
     picture: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """A motion and the training motion it was decoded from; None for packs without a prior."""
 
     prompt: Prompt
@@ -114,8 +109,7 @@ def _embed(engine: Engine, inputs: Sequence[list[int] | NDArray[np.uint8]]) -> N
     return result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draw:
+class _Draw(NamedTuple):
     """A motion to decode: the latent (D,), how long it is to be, and what is said of it."""
 
     prompt: Prompt
@@ -136,11 +130,15 @@ def _draw(
     for start in range(0, len(prompts), BLOCK):
         chunk = slice(start, start + BLOCK)
         embeddings = _embed(engine, inputs[chunk])
-        for prompt, wanted, embedding in zip(prompts[chunk], frames[chunk], embeddings, strict=True):
+        # The first of each are found together, which takes a tenth of the time.
+        texts = [prompt.text for prompt in prompts[chunk]]
+        first = engine.prior.match(texts, embeddings) if engine.prior and variations == 1 else [None] * len(texts)
+        for prompt, wanted, embedding, best in zip(prompts[chunk], frames[chunk], embeddings, first, strict=True):
             if engine.prior is None:
                 yield _Draw(prompt, _length(engine, wanted, None), embedding, None, _origin(engine, prompt, None))
                 continue
-            for number, match in enumerate(engine.prior.vary(prompt.text, embedding, variations, seed), 1):
+            matches = [best] if best else engine.prior.vary(prompt.text, embedding, variations, seed)
+            for number, match in enumerate(matches, 1):
                 origin = _origin(engine, prompt, match)
                 if variations > 1:
                     origin |= {"variation": number, "seed": seed}
@@ -161,10 +159,12 @@ def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[G
     lengths = np.array([draw.frames for draw in draws])
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
-    for draw, row in zip(draws, features, strict=True):
-        shown = engine.kind.steady(row[: draw.frames])
-        motion = replace(to_motion(shown, engine.manifest.fps, engine.kind), origin=draw.origin)
-        yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
+    for frames, group in groupby(zip(draws, features, strict=True), lambda item: item[0].frames):
+        alike, rows = zip(*group, strict=True)
+        shown = engine.kind.steady(np.stack(rows)[:, :frames])
+        for draw, motion in zip(alike, to_motions(shown, engine.manifest.fps, engine.kind), strict=True):
+            told = replace(motion, origin=draw.origin)
+            yield Generated(draw.prompt, told.resample(fps) if fps else told, draw.match)
 
 
 def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
@@ -194,15 +194,22 @@ def to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -
 
     Where features know no path, the body stays in place and touches the ground in every frame: who sits down sinks.
     """
-    motion = world_to_motion(kind.decode_generated(features.astype(np.float64)), fps)
+    return to_motions(features[None], fps, kind)[0]
+
+
+def to_motions(features: NDArray[np.float32], fps: float, kind: Representation) -> list[Motion]:
+    """`to_motion` of several of one length (B, T, 25, 6)."""
+    rotations, transl = kind.decode_generated(features.astype(np.float64))
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
-    motion = features_to_motion(motion_to_features(motion), fps)
-    transl = motion.transl.copy()
-    if not kind.path:
-        transl[:, 2] -= lowest(motion)
-    elif (floor := floor_of(motion)) < _GROUNDED:
-        transl[:, 2] -= floor
-    return replace(motion, transl=transl)
+    exact = SMPL24.encode(matrix_to_rot6d(rotations), transl).astype(np.float64)
+    rotations, transl = SMPL24.decode(exact)
+    heights = lowest_of(rotations, transl)  # (B, T)
+    for place, height in zip(transl, heights, strict=True):
+        if not kind.path:
+            place[:, 2] -= height
+        elif (floor := floor_under(height)) < _GROUNDED:
+            place[:, 2] -= floor
+    return world_to_motions((rotations, transl), fps)
 
 
 def _origin(engine: Engine, prompt: Prompt, match: Match | None) -> dict[str, object]:

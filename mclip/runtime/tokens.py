@@ -43,15 +43,18 @@ def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float3
 
 def open_table(pack: Pack) -> TokenTable:
     """The token table of a pack that lists one. Raises PackError if it is none."""
-    path = pack.check(TOKEN_TABLE)
+    content = pack.map(TOKEN_TABLE)
     try:
-        records = np.load(path, mmap_mode="r", allow_pickle=False)
-        fields: Any = records.dtype.fields or {}
-        if records.ndim != 1 or set(fields) != {"scale", "values"}:
-            raise ValueError(f"it is {records.dtype} {records.shape}")
+        if np.lib.format.read_magic(content) != (1, 0):
+            raise ValueError("it is of a newer format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+        fields: Any = dtype.fields or {}
+        if len(shape) != 1 or set(fields) != {"scale", "values"}:
+            raise ValueError(f"it is {dtype} {shape}")
         if fields["scale"][0] != np.float32 or fields["values"][0].base not in (np.float32, np.float16, np.int8):
-            raise ValueError(f"it is {records.dtype}")
+            raise ValueError(f"it is {dtype}")
+        records: NDArray[Any] = np.frombuffer(content, dtype, shape[0], content.tell())
     except Exception as error:
         # numpy raises several kinds for damaged files.
-        raise PackError(f"{path}: is no token table ({error})", "re-run mclip export") from None
+        raise PackError(f"{pack.path / TOKEN_TABLE}: is no token table ({error})", "re-run mclip export") from None
     return TokenTable(records)
