@@ -50,11 +50,12 @@ with NUL. Other attributes and datasets MAY be there and are ignored. A writer M
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,25 @@ class MotionStore:
     def __len__(self) -> int:
         """The number of motions N."""
         return len(self.path)
+
+    def digest(self) -> str:
+        """A SHA-256 of what training draws from it: motions, splits, captions, and which frames have pictures.
+
+        Not of embeddings, which are made of those and added to the file by the first training.
+        """
+        captions, frames = self.captions, self.frames
+        texts = [self.fps, self.split, self.source, self.texts, self.labels]
+        result = hashlib.sha256(json.dumps(texts).encode())
+        arrays = [
+            self.rotations,
+            self.transl,
+            self.offsets,
+            *(getattr(captions, item.name) for item in fields(captions)),
+        ]
+        arrays += [frames.offsets, frames.motion, frames.frame] if frames else []
+        for array in arrays:
+            result.update(np.ascontiguousarray(array).data)
+        return result.hexdigest()
 
     def length(self, index: int) -> int:
         """The number of frames of motion `index`."""
