@@ -14,8 +14,8 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from mclip.errors import UsageError
 
@@ -30,7 +30,7 @@ _MAX_HOLDER = 300
 class Lock:
     """A file that this process has locked; made by `acquire`."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file = path, file
 
     def release(self) -> None:
@@ -70,7 +70,8 @@ def locked(path: Path, busy: str, hint: str) -> Iterator[None]:
 
 def _try(path: Path) -> Lock | None:
     """The lock, or None if another process has it."""
-    file = path.open("ab")
+    # Unbuffered: what cannot be written is not tried again when the file is closed.
+    file = path.open("ab", buffering=0)
     try:
         _lock_file(file)
         # Another run may have removed the file between our opening and our locking it.
@@ -80,7 +81,6 @@ def _try(path: Path) -> Lock | None:
             with contextlib.suppress(OSError):
                 file.truncate(0)
                 file.write(f"{os.getpid()} {platform.node()}"[:_MAX_HOLDER].encode(errors="replace"))
-                file.flush()
             return Lock(path, file)
     except (BlockingIOError, PermissionError, FileNotFoundError):
         pass
@@ -91,7 +91,7 @@ def _try(path: Path) -> Lock | None:
     return None
 
 
-def _lock_file(file: IO[bytes]) -> None:
+def _lock_file(file: FileIO) -> None:
     try:
         import fcntl
     except ImportError:  # Windows

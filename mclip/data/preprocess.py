@@ -301,7 +301,7 @@ def _check_space(folder: Path, entries: Sequence[Entry]) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UsageError(
-            f"{folder.parent}: the store needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            f"{folder.parent}: the store needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
             "free some space and run it again: what was finished is kept",
         )
 

@@ -64,7 +64,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip import __version__
-from mclip.data.hdf5 import Reader, create, opened
+from mclip.data.hdf5 import Reader, create, opened, writing
 from mclip.errors import DataError
 from mclip.files import atomic_path
 from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
@@ -249,7 +249,7 @@ def write_store(
     body, renderer, camera: of the images, if there are any. Raises UsageError when `path` cannot be written.
     """
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with writing(temporary, "w") as file:
             file.attrs["schema"] = SCHEMA
             file.attrs["fps"] = float(fps)
             texts = {
@@ -283,7 +283,7 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
     del store
     with atomic_path(path) as temporary:
         shutil.copyfile(path, temporary)
-        with h5py.File(temporary, "r+") as file:
+        with writing(temporary, "r+") as file:
             name = f"{'image_' if images else ''}embeddings/{space}"
             if name in file:
                 del file[name]

@@ -232,7 +232,7 @@ def _alone(path: Path) -> Iterator[None]:
             stack.enter_context(new_folder(path.parent))
             stack.enter_context(locked(path.with_name(f"{path.name}.lock"), busy, "wait for it"))
         except OSError as error:
-            raise cannot_write(path, error) from None
+            raise UsageError(cannot_write(path, error).message, "keep the index elsewhere with --index") from None
         sweep(path)
         yield
 
