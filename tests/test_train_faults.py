@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from mclip.train.objective import Objective
 from tests.commands import runner
 from tests.test_train import recipe, write_store
 
+resource = pytest.importorskip("resource", reason="limits of file sizes are other elsewhere")
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
