@@ -1,9 +1,14 @@
 """mclip: human motion from a sentence (MotionCLIP, ECCV 2022, made usable). In Python: see mclip.api."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Since 1.29 onnxruntime tells its maker of every session, and keeps a number for the machine in ~/.cache. It looks for
+# this when it is loaded. Whoever wants to be counted sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from mclip.api import Engine, Page, load, open_pack, save, show

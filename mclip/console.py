@@ -52,8 +52,8 @@ class _Manner:
     quiet: bool = False
     verbose: bool = False
     log: Path | None = None
-    begun: Path | None = None  # the file that says that the log's folder is the command's own
-    waiting: list[str] = field(default_factory=list)  # for it
+    begun: bool = False  # whether the log's folder is the command's own
+    waiting: list[str] = field(default_factory=list)  # for that
 
 
 manner = _Manner()
@@ -75,20 +75,27 @@ def record(event: str, values: Mapping[str, object]) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manner.waiting.append(json.dumps({"time": now, "event": event, **values}, default=str) + "\n")
-    # A log is no reason to fail, nor to write into a folder that the command then refuses.
-    if manner.begun is not None and manner.begun.exists():
+    if manner.begun:
+        begin_log()
+
+
+def begin_log() -> None:
+    """Write the command's log from now on, if it keeps one: its folder is there, and the command may write into it."""
+    manner.begun = True
+    # A log is no reason to fail.
+    if manner.log is not None:
         with suppress(OSError), manner.log.open("a", encoding="utf-8") as file:
             file.writelines(manner.waiting)
             manner.waiting.clear()
 
 
 @contextmanager
-def logged(path: Path, begun: Path, command: str, values: Mapping[str, object]) -> Iterator[None]:
+def logged(path: Path, command: str, values: Mapping[str, object]) -> Iterator[None]:
     """Keep a log of a long command: a JSON line when it starts, for whatever is said meanwhile, and when it ends.
 
-    begun: the file beside the log that the command makes first; without it nothing is written
+    Nothing is written before `begin_log`: a command that refuses a folder leaves it as it is.
     """
-    manner.log, manner.begun = path, begun
+    manner.log, manner.begun = path, False
     record("start", {"command": command, "version": __version__, **values})
     start = time.monotonic()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import tempfile
@@ -46,6 +47,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 raise
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of `atomic_path(path)`; nobody may be writing there now."""
+    for left in path.parent.glob(f".{glob.escape(path.stem[:20])}-????????{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder outlast a loss of power, where the system has means for that."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 @contextlib.contextmanager

@@ -94,13 +94,13 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
 
 def test_a_log_has_when_it_began_what_was_said_and_how_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "run" / "log.jsonl"
-    begun = path.with_name("curves.csv")
-    with console.logged(path, begun, "train", {"recipe": Path("a.toml")}):
+    with console.logged(path, "train", {"recipe": Path("a.toml")}):
         console.err("before the folder is there")
         path.parent.mkdir()
-        begun.touch()
+        console.begin_log()
         console.err("after")
-    with pytest.raises(ValueError, match="too large"), console.logged(path, begun, "train", {}):
+    with pytest.raises(ValueError, match="too large"), console.logged(path, "train", {}):
+        console.begin_log()
         raise ValueError("too large")
     console.err("nobody keeps this")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -114,6 +114,6 @@ def test_a_log_has_when_it_began_what_was_said_and_how_it_ended(tmp_path: Path) 
 
 def test_a_command_that_never_began_leaves_no_log(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    with pytest.raises(ValueError), console.logged(path, tmp_path / "curves.csv", "train", {}):
+    with pytest.raises(ValueError), console.logged(path, "train", {}):
         raise ValueError
     assert not list(tmp_path.iterdir())

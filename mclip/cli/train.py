@@ -62,7 +62,7 @@ def train(
     weights = Weights(clip_weights, unverified)
     run = out or Path("runs") / settings.name
     # Of several processes, one talks.
-    log = console.logged(run / LOG, run / "curves.csv", "train", {"recipe": recipe, "store": settings.data.store})
+    log = console.logged(run / LOG, "train", {"recipe": recipe, "store": settings.data.store})
     with log if is_leader() else nullcontext():
         report = run_training(settings, run, stop_at=steps, device=device, weights=weights)
     if not is_leader():

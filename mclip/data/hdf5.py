@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,23 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         # What h5py raises where the file's own tables are damaged.
         raise DataError(f"{path}: damaged ({error})", "make it again with: mclip preprocess DIR --force") from error
+
+
+@contextmanager
+def writing(path: Path, mode: str) -> Iterator[h5py.File]:
+    """The file, to be written; mode: "w" or "r+". Raises OSError with the system's number where the disk fails."""
+    try:
+        with h5py.File(path, mode) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        # HDF5 has it in the middle of a long text, and h5py another class for each place.
+        number = _ERRNO.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+_ERRNO = re.compile(r"\berrno = (\d+)")
 
 
 class Reader:

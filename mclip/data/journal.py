@@ -11,22 +11,20 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mclip.data.sources import Take
-from mclip.errors import UsageError
 from mclip.files import atomic_path, cannot_write, new_folder
+from mclip.locks import acquire
 
 SUFFIX = ".partial"
-# A run that was killed while it started a process holds its lock until that process has begun.
-_LOCK_TRIES = 10
+_LOCK = "lock"
 
 
 class Length(NamedTuple):
@@ -130,15 +128,10 @@ def read_entry_images(entry: Entry) -> Iterator[NDArray[np.uint8]]:
 class Journal:
     """The locked folder of entries of one output; made by `open_journal`."""
 
-    def __init__(self, folder: Path, lock: IO[bytes]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         # The output is made in here: what a kill leaves of it goes with the folder.
         self.store = folder / "store"
-        self._lock = lock
-
-    def has_entries(self) -> bool:
-        """Whether anything was kept."""
-        return any(file.name != "lock" for file in self.folder.iterdir())
 
     def publish(self, output: Path) -> None:
         """Put the finished store in its place."""
@@ -147,23 +140,16 @@ class Journal:
         except OSError as error:
             raise cannot_write(output, error) from None
 
-    def remove(self) -> None:
-        """Take the folder away: the output is whole."""
+    def clear(self) -> None:
+        """Take all entries away: the output is whole, or there will be none."""
         for file in self.folder.iterdir():
-            if file.name != "lock":
+            if file.name != _LOCK:
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-        # While still locked where the system allows it, so that no other run can lock a file that is going away.
-        with contextlib.suppress(OSError):
-            (self.folder / "lock").unlink()
-        self._lock.close()
-        with contextlib.suppress(OSError):
-            (self.folder / "lock").unlink(missing_ok=True)
-            self.folder.rmdir()
 
 
 @contextlib.contextmanager
 def open_journal(output: Path) -> Iterator[Journal]:
-    """Open the journal of `output` for this process alone.
+    """Open the journal of `output` for this process alone; in the end it is taken away if it holds no entries.
 
     The lock goes with the process, however that ends. Raises UsageError when another process holds it or the place
     cannot be written.
@@ -172,45 +158,14 @@ def open_journal(output: Path) -> Iterator[Journal]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(new_folder(folder))
-            lock = _lock(folder / "lock")
-            for _ in range(_LOCK_TRIES):
-                if lock is None:
-                    time.sleep(0.1)
-                    lock = _lock(folder / "lock")
+            busy = f"{output}: another mclip preprocess is writing it"
+            lock = acquire(folder / _LOCK, busy, "wait for it, or choose another -o")
         except OSError as error:
             raise cannot_write(output, error) from None
-        if lock is None:
-            raise UsageError(f"{output}: another mclip preprocess is writing it", "wait for it, or choose another -o")
-        journal = Journal(folder, lock)
         try:
-            yield journal
+            yield Journal(folder)
         finally:
-            if not lock.closed and not journal.has_entries():
-                journal.remove()
-            lock.close()
-
-
-def _lock(path: Path) -> IO[bytes] | None:
-    """The open, locked file, or None if another process has it."""
-    file = path.open("ab")
-    try:
-        _lock_file(file)
-        # Another run may have removed the file between our opening and our locking it.
-        mine, there = os.fstat(file.fileno()), path.stat()
-        if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
-            return file
-    except (BlockingIOError, PermissionError, FileNotFoundError):
-        pass
-    file.close()
-    return None
-
-
-def _lock_file(file: IO[bytes]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-    else:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.release()
+            # Kept while it holds anything.
+            with contextlib.suppress(OSError):
+                folder.rmdir()

@@ -132,7 +132,7 @@ def preprocess(
     with open_journal(output) as journal:
         if output.exists() and not force:
             store = _existing(root, output, paths, unopened, options)
-            journal.remove()
+            journal.clear()
             return _report(store, root, labelling, done=False)
         # What an entry depends on besides its file; captions and splits are decided at the end.
         key = digest({name: options[name] for name in options if name not in _DECIDED_AT_THE_END})
@@ -144,12 +144,12 @@ def preprocess(
             jobs = [job.absolute() for job in jobs]
         entries = sorted([*run_jobs(jobs, workers or _processors(), dask), *unopened], key=lambda entry: entry.path)
         if not any(entry.takes for entry in entries):
-            journal.remove()
+            journal.clear()
             first = entries[0]
             raise DataError(f"{root}: none of {len(entries)} motion files can be used", f"{first.path}: {first.reason}")
         notes = _assemble(journal.store, root, entries, options, labelling)
         journal.publish(output)
-        journal.remove()
+        journal.clear()
         reused = sum(entry.reused for entry in entries)
         return _report(read_store(output, mmap=True), root, labelling, done=True, reused=reused, notes=notes)
 
@@ -302,7 +302,7 @@ def _check_space(folder: Path, entries: Sequence[Entry]) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UsageError(
-            f"{folder.parent}: the store needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            f"{folder.parent}: the store needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
             "free some space and run it again: what was finished is kept",
         )
 

@@ -50,11 +50,12 @@ with NUL. Other attributes and datasets MAY be there and are ignored. A writer M
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip import __version__
-from mclip.data.hdf5 import Reader, create, opened
+from mclip.data.hdf5 import Reader, create, opened, writing
 from mclip.errors import DataError
 from mclip.files import atomic_path
 from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
@@ -156,6 +157,25 @@ class MotionStore:
         """The number of motions N."""
         return len(self.path)
 
+    def digest(self) -> str:
+        """A SHA-256 of what training draws from it: motions, splits, captions, and which frames have pictures.
+
+        Not of embeddings, which are made of those and added to the file by the first training.
+        """
+        captions, frames = self.captions, self.frames
+        texts = [self.fps, self.split, self.source, self.texts, self.labels]
+        result = hashlib.sha256(json.dumps(texts).encode())
+        arrays = [
+            self.rotations,
+            self.transl,
+            self.offsets,
+            *(getattr(captions, item.name) for item in fields(captions)),
+        ]
+        arrays += [frames.offsets, frames.motion, frames.frame] if frames else []
+        for array in arrays:
+            result.update(np.ascontiguousarray(array).data)
+        return result.hexdigest()
+
     def length(self, index: int) -> int:
         """The number of frames of motion `index`."""
         return int(self.offsets[index + 1] - self.offsets[index])
@@ -232,7 +252,7 @@ def write_store(
     body, renderer, camera: of the images, if there are any. Raises UsageError when `path` cannot be written.
     """
     with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with writing(temporary, "w") as file:
             file.attrs["schema"] = SCHEMA
             file.attrs["fps"] = float(fps)
             texts = {
@@ -266,7 +286,7 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
     del store
     with atomic_path(path) as temporary:
         shutil.copyfile(path, temporary)
-        with h5py.File(temporary, "r+") as file:
+        with writing(temporary, "r+") as file:
             name = f"{'image_' if images else ''}embeddings/{space}"
             if name in file:
                 del file[name]

@@ -12,7 +12,7 @@ from mclip.data.journal import Entry, digest, read_entry, write_entry
 from mclip.data.sources import read_takes
 from mclip.errors import DataError, MclipError
 from mclip.files import sha256
-from mclip.formats.folder import reason_of
+from mclip.formats.folder import CHANGED, reason_of, stamp
 from mclip.formats.pool import run_all
 
 
@@ -46,6 +46,7 @@ def work(job: Job) -> Entry:
     """Find or make the entry of one file. Never raises because of the file."""
     source = job.root / job.path
     try:
+        before = stamp(source)
         content = sha256(source)
     except OSError as error:
         return Entry(path=job.path, sha256="", reason=reason_of(error, source))
@@ -64,7 +65,17 @@ def work(job: Job) -> Entry:
     except Exception as error:
         # Costs this file, not the run; not kept, for another run may have more memory, or a better reader.
         return Entry(path=job.path, sha256=content, reason=reason_of(error, source))
+    if _stamp(source) != before:
+        # Neither the content before nor the one after: not kept, for the next run to read it whole.
+        return Entry(path=job.path, sha256="", reason=CHANGED)
     return write_entry(file, job.path, content, takes=takes, reason=reason)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        return stamp(path)
+    except OSError:
+        return ()
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, dask: str | None = None) -> list[Entry]:

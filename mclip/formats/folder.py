@@ -19,6 +19,7 @@ from mclip.motion import SHAPE_FILES, Motion
 # BVH in a second.
 _BYTES_PER_WORKER = 8_000_000
 _ENDED = "reading it ended the worker process"
+CHANGED = "changed while it was read"
 
 
 def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
@@ -127,6 +128,12 @@ def reason_of(error: BaseException, path: Path) -> str:
     return " ".join(text.split())
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does. Raises OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class File:
     """A motion file that was read, or could not be.
@@ -146,8 +153,11 @@ def read_file(path: Path, fps: float) -> File:
     """Read all motions of a file and resample them. Never raises because of the file."""
     digest = ""
     try:
+        before = stamp(path)
         digest = sha256(path)
         motions = [(name, motion.resample(fps)) for name, motion in load_all(path)]
+        if stamp(path) != before:
+            return File(path=path, reason=CHANGED)
         return File(path=path, sha256=digest, motions=motions, reason="" if motions else "holds no motion")
     except Exception as error:
         return File(path=path, sha256=digest, reason=reason_of(error, path))

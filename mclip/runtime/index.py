@@ -25,7 +25,8 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,9 +37,10 @@ from numpy.typing import NDArray
 
 from mclip.console import progress
 from mclip.errors import DataError, MotionError, PackError, UsageError
-from mclip.files import atomic_path, sha256
+from mclip.files import atomic_path, cannot_write, new_folder, sha256, sweep
 from mclip.formats import SUFFIXES
 from mclip.formats.folder import File, read_files, scan
+from mclip.locks import locked
 from mclip.runtime.classify import check_length
 from mclip.runtime.encoded import Encoded
 from mclip.runtime.engine import Engine
@@ -203,8 +205,12 @@ def update_index(
     found, problems = scan(folder)
     if not found:
         raise DataError(f"{folder}: holds no motion files", f"mclip reads {', '.join(SUFFIXES)}")
-    library = _Library(engine, folder, path, _open(engine, path, rebuild=rebuild))
-    encoded = library.update(found, workers)
+    library, encoded = _Library(engine, folder, path, _open(engine, path, rebuild=rebuild)), 0
+    if not library.is_true_of(found):
+        with _alone(path):
+            # Another run may have brought it up to date by now.
+            library = _Library(engine, folder, path, _open(engine, path, rebuild=rebuild))
+            encoded = library.update(found, workers)
     bad = [(entry.path, entry.reason) for entry in library.index.entries if entry.reason]
     skipped = sorted((str(folder / name), reason) for name, reason in (*problems, *bad))
     return Update(library.index, encoded, tuple(skipped))
@@ -215,6 +221,20 @@ def index_files(engine: Engine, paths: Sequence[Path], workers: int | None = Non
     library = _Library(engine, Path(), None, None)
     encoded = library.update({str(path): path.stat() for path in paths}, workers)
     return Update(library.index, encoded, tuple((e.path, e.reason) for e in library.index.entries if e.reason))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """A block in which no other process writes the index: the slower of two would put less in place of more."""
+    busy = f"{path}: another mclip search is reading the library's motions"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(new_folder(path.parent))
+            stack.enter_context(locked(path.with_name(f"{path.name}.lock"), busy, "wait for it"))
+        except OSError as error:
+            raise UsageError(cannot_write(path, error).message, "keep the index elsewhere with --index") from None
+        sweep(path)
+        yield
 
 
 def _open(engine: Engine, path: Path, *, rebuild: bool) -> Index | None:
@@ -246,12 +266,16 @@ class _Library:
         self._engine, self._folder, self._path = engine, folder, path
         self.index = old or self._collect([], [])
 
-    def update(self, found: Mapping[str, os.stat_result], workers: int | None) -> int:
-        """Encode what is new or has changed; returns how many files that were."""
-        if len(found) == len(self.index.entries) and all(
+    def is_true_of(self, found: Mapping[str, os.stat_result]) -> bool:
+        """Whether the index has these files as they are, as far as size and mtime tell."""
+        return len(found) == len(self.index.entries) and all(
             name == entry.path and status.st_size == entry.size and status.st_mtime_ns == entry.mtime
             for (name, status), entry in zip(found.items(), self.index.entries, strict=True)
-        ):
+        )
+
+    def update(self, found: Mapping[str, os.stat_result], workers: int | None) -> int:
+        """Encode what is new or has changed; returns how many files that were."""
+        if self.is_true_of(found):
             return 0
         old = {entry.path: entry for entry in self.index.entries}
         kept = {name: self._reuse(old.get(name), name, status) for name, status in found.items()}

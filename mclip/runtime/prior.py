@@ -49,8 +49,8 @@ from mclip.runtime.reading import Reading
 MAX_BANK_BYTES = 500_000_000
 # Of the .npy within it.
 _MAX_HEADER = 1000
-# A text speaks of a style if that is so many times as likely, as a logarithm, as that it speaks of none: true of 83 % of
-# unseen wordings of styles, and of 2 % of phrases without one.
+# A text speaks of a style if that is so many times as likely, as a logarithm, as that it speaks of none: true of 83 %
+# of unseen wordings of styles, and of 2 % of phrases without one.
 _STYLED = 1.0
 # How much a style counts, at most, where the action is in doubt: as a logarithm.
 _STYLE_COUNTS = 1.0

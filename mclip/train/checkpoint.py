@@ -6,19 +6,23 @@
       checkpoint-00002000/
         model.safetensors          weights
         optimizer.safetensors      AdamW's moments and step counts, by parameter name
-        state.json                 step, mclip version, recipe, sha256 of both files
+        state.json                 step, mclip version, recipe, digest of the store, the curves' unfinished interval,
+                                   sha256 of both files
 
-A checkpoint folder is written under a temporary name and renamed, so it is whole or absent. Batches and dropout are
-functions of seed and step, so there is no generator state to keep. The last two checkpoints stay.
+A checkpoint folder is written under a temporary name and renamed, so it is whole or absent; it goes the same way.
+Batches and dropout are functions of seed and step, so there is no generator state to keep. The last two stay.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mclip import __version__
-from mclip.errors import DataError, RecipeError
-from mclip.files import sha256, write_text
+from mclip.errors import DataError, RecipeError, UsageError
+from mclip.files import sha256, sync_folder, write_text
 from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
@@ -36,32 +40,70 @@ _PREFIX = "checkpoint-"
 
 
 def save_checkpoint(
-    run: Path, model: MotionClip, optimizer: torch.optim.Optimizer, step: int, recipe: Recipe, metrics: dict[str, float]
+    run: Path,
+    model: MotionClip,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    recipe: Recipe,
+    metrics: Mapping[str, float],
+    *,
+    store: str = "",
+    interval: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write the checkpoint of `step` and drop all but the last two; returns its folder."""
+    """Write the checkpoint of `step` and drop all but the last two; returns its folder.
+
+    store: digest of the store; interval: of the curves, see mclip.train.directory. Raises UsageError when it cannot be
+    written: the checkpoints before it are kept.
+    """
     folder = run / f"{_PREFIX}{step:08d}"
     temporary = run / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors")
-    save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-    state = {
-        "step": step,
-        "mclip": __version__,
-        "recipe": recipe_to_dict(recipe),
-        "metrics": metrics,
-        "sha256": {name: sha256(temporary / name) for name in ("model.safetensors", "optimizer.safetensors")},
-    }
-    write_text(temporary / "state.json", json.dumps(state, indent=1))
-    for file in temporary.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(weights, temporary / "model.safetensors")
+        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        state = {
+            "step": step,
+            "mclip": __version__,
+            "recipe": recipe_to_dict(recipe),
+            "store": store,
+            "metrics": dict(metrics),
+            "interval": dict(interval),
+            "sha256": {name: sha256(temporary / name) for name in ("model.safetensors", "optimizer.safetensors")},
+        }
+        write_text(temporary / "state.json", json.dumps(state, indent=1))
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        if folder.exists():
+            _remove(folder)
+        temporary.rename(folder)
+        sync_folder(run)
+    except (OSError, SafetensorError, UsageError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(
+            f"{folder}: cannot be written ({reason})", "make room and train again: it goes on from the last checkpoint"
+        ) from None
     for old in sorted(run.glob(f"{_PREFIX}*"))[:-_KEPT]:
-        shutil.rmtree(old)
+        _remove(old)
     return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint, all of it at once: a kill in between must not leave half of one."""
+    hidden = folder.with_name(f".{folder.name}.old")
+    with contextlib.suppress(OSError):
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+
+
+def sweep_checkpoints(run: Path) -> None:
+    """Remove what killed processes left of checkpoints that they wrote or removed; nobody may be training there."""
+    for left in run.glob(f".{_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -85,9 +127,13 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 _OTHER = "delete that folder to go on from the checkpoint before it"
 
 
-def recorded_recipe(checkpoint: Path) -> Recipe:
-    """The recipe a checkpoint was made with. Raises DataError when something is damaged or of another mclip."""
-    return _recipe(checkpoint, read_state(checkpoint))
+def recorded(checkpoint: Path) -> tuple[Recipe, str]:
+    """The recipe a checkpoint was made with, and the digest of its store, "" if it has none.
+
+    Raises DataError when something is damaged or of another mclip.
+    """
+    state = read_state(checkpoint)
+    return _recipe(checkpoint, state), str(state.get("store", ""))
 
 
 def _recipe(checkpoint: Path, state: dict[str, Any]) -> Recipe:
@@ -97,8 +143,16 @@ def _recipe(checkpoint: Path, state: dict[str, Any]) -> Recipe:
         raise DataError(f"{checkpoint}: {error}", "it was made by another version of mclip") from None
 
 
-def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-    """Load weights and optimiser state into place; returns the step and its metrics. Raises DataError."""
+class Resumed(NamedTuple):
+    """Where a run is gone on from: `save_checkpoint` says what these are."""
+
+    step: int = 0
+    metrics: Mapping[str, float] = MappingProxyType({})
+    interval: Mapping[str, Any] = MappingProxyType({})
+
+
+def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> Resumed:
+    """Load weights and optimiser state into place. Raises DataError."""
     state = read_state(checkpoint)
     try:
         model.load_state_dict(load_file(checkpoint / "model.safetensors"))
@@ -109,7 +163,7 @@ def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimize
         optimizer.state[parameter] = {
             key: tensors[f"{name}:{key}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
         }
-    return int(state["step"]), dict(state["metrics"])
+    return Resumed(int(state["step"]), state["metrics"], state.get("interval", {}))
 
 
 def load_model(run: Path) -> tuple[MotionClip, Recipe]:

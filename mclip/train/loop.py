@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,12 +21,13 @@ from mclip import console
 from mclip.data.dataset import Batch, WindowSampler
 from mclip.data.pieces import PieceSampler
 from mclip.data.store import MotionStore, read_store
-from mclip.errors import MclipError, RecipeError, UsageError
+from mclip.errors import DataError, DeviceError, MclipError, RecipeError
 from mclip.files import write_text
 from mclip.nn.model import MotionClip
 from mclip.nn.teachers import PUBLISHED, Weights
 from mclip.recipe import OptimConfig, Recipe, recipe_to_dict
-from mclip.train.checkpoint import latest_checkpoint, load_model, recorded_recipe, restore, save_checkpoint
+from mclip.train.checkpoint import Resumed, latest_checkpoint, load_model, restore, save_checkpoint
+from mclip.train.directory import CAPTIONS, CURVES, RECIPE, Curves, check_run, check_store, owned
 from mclip.train.embeddings import caption_embeddings, image_embeddings, text_embeddings
 from mclip.train.objective import Objective
 from mclip.train.world import World, join_world
@@ -32,6 +35,8 @@ from mclip.train.world import World, join_world
 _LOG_EVERY = 50
 # Larger stores stay in their file, of which the system keeps in memory what there is room for.
 _IN_MEMORY = 1 << 30
+# What torch says on a processor; on a GPU it has a class of its own.
+_NO_MEMORY = "DefaultCPUAllocator"
 
 
 class DivergedError(MclipError):
@@ -53,63 +58,136 @@ def train(
 ) -> Report:
     """Train a recipe into a run directory, going on from its newest checkpoint if it has one.
 
-    Started by torchrun it trains together with torchrun's other processes (mclip.train.world).
+    Started by torchrun it trains together with torchrun's other processes (mclip.train.world). Ctrl-C, where this is
+    the main thread of the only process, lets the step under way end and keeps a checkpoint of it.
     stop_at: stop (with a checkpoint) at this step rather than at the recipe's last.
     device: auto, cpu or cuda.
     weights: of the teacher, asked for embeddings that the store does not hold yet.
-    Raises UsageError when the run directory belongs to another recipe, RecipeError for a batch that cannot be divided
-    among the processes, DeviceError for a device that cannot be had or lacks bf16, DivergedError when the loss is lost.
+    Raises UsageError when the run directory belongs to another recipe, store or process, or cannot be written,
+    RecipeError for a batch that cannot be divided among the processes, DeviceError for a device that cannot be had,
+    lacks bf16 or has too little memory, DivergedError when the loss is lost.
     """
-    with join_world(device) as world:
-        return _train(recipe, run, stop_at, weights, world)
+    try:
+        with join_world(device) as world:
+            if recipe.optim.batch % world.size:
+                raise RecipeError(
+                    f"optim.batch is {recipe.optim.batch}, which cannot be divided among {world.size} processes",
+                    "start another number of them, or change optim.batch",
+                )
+            with ExitStack() as stack:
+                return _train(recipe, run, stop_at, weights, world, stack)
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
+            raise
+        raise DeviceError(
+            f"there is not enough memory for batches of {recipe.optim.batch}",
+            "lower optim.batch, or train on several devices with torchrun",
+        ) from None
 
 
-def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, world: World) -> Report:
-    if recipe.optim.batch % world.size:
-        raise RecipeError(
-            f"optim.batch is {recipe.optim.batch}, which cannot be divided among {world.size} processes",
-            "start another number of them, or change optim.batch",
-        )
+def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, world: World, stack: ExitStack) -> Report:
+    """stack: what the run directory is held with until training ends."""
     with world.leader_first():
-        checkpoint = _check_run(run, recipe)
-        sampler = _sampler(_store(Path(recipe.data.store)), recipe, run, weights)
+        checkpoint = check_run(run, recipe)
+        if world.leads:
+            stack.enter_context(owned(run))
+            # The last moment at which another process may have trained here.
+            checkpoint = check_run(run, recipe)
+        store = _store(Path(recipe.data.store))
+        digest = store.digest()
+        if checkpoint is not None:
+            check_store(checkpoint, store.file, digest)
+        sampler = _sampler(store, recipe, run, weights)
         steps = _steps(recipe, sampler)
     torch.manual_seed(recipe.seed)
     model = _initial_model(recipe).train().to(world.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.optim.lr, weight_decay=recipe.optim.weight_decay, fused=True
     )
-    first, metrics = restore(checkpoint, model, optimizer) if checkpoint else (0, {})
+    first, metrics, interval = restore(checkpoint, model, optimizer) if checkpoint else Resumed()
     last = min(steps, stop_at or steps)
     objective = Objective(recipe.loss, world, recipe.optim.precision)
     losses = world.wrap(_Losses(model, objective))
     curves = None
     if world.leads:
-        write_text(run / "recipe.json", json.dumps(recipe_to_dict(recipe), indent=1))
-        curves = _Curves(run / "curves.csv", first, objective.terms)
+        # This one says whose the folder is: it comes first.
+        curves = Curves(run / CURVES, first, objective.terms, interval)
+        console.begin_log()
+        write_text(run / RECIPE, json.dumps(recipe_to_dict(recipe), indent=1))
         if recipe.optim.epochs:
             console.err(f"{recipe.optim.epochs} epochs: {steps} steps")
     started = time.monotonic()
-    with console.progress(f"train {recipe.name}", last, first) if world.leads else nullcontext() as progress:
+    talk = console.progress(f"train {recipe.name}", last, first) if world.leads else nullcontext()
+    with talk as progress, interrupts(world.size == 1) as interrupted:
         for step, batch in _batches(sampler, recipe.optim, range(first, last), world):
             # Dropout is a function of seed and step too: a resumed run is the run that would have been.
             torch.manual_seed(((recipe.seed << 32) + step + (world.rank << 48)) % 2**64)
             rate = learning_rate(recipe.optim, step, steps)
-            means = world.mean(_step(losses, optimizer, batch, rate, recipe.optim.clip))
-            terms = dict(zip(("total", *objective.terms), means.tolist(), strict=True))
-            if not math.isfinite(terms["total"]):
-                raise DivergedError(
-                    f"{run}: the loss is not finite at step {step + 1}", "lower optim.lr and train in a new run"
-                )
+            *values, norm = world.mean(_step(losses, optimizer, batch, rate, recipe.optim.clip)).tolist()
+            terms = dict(zip(("total", *objective.terms), values, strict=True))
+            # Before a checkpoint is made of what that gradient did.
+            if not (math.isfinite(terms["total"]) and math.isfinite(norm)):
+                raise _diverged(run, store, step, terms)
             if curves is None or progress is None:
                 continue
             curves.add(terms)
             if (step + 1) % _LOG_EVERY == 0 or step + 1 == last:
                 metrics = curves.write(step + 1)
-            if (step + 1) % recipe.optim.checkpoint_every == 0 or step + 1 == last:
-                save_checkpoint(run, model, optimizer, step + 1, recipe, metrics)
+            stopped = interrupted()
+            if (step + 1) % recipe.optim.checkpoint_every == 0 or step + 1 == last or stopped:
+                save_checkpoint(
+                    run, model, optimizer, step + 1, recipe, metrics, store=digest, interval=curves.interval
+                )
+            if stopped:
+                console.err(f"{run}: stopped at step {step + 1} of {last}; start it again to go on from there")
+                break
             progress.advance(note=f"loss {metrics.get('total', math.nan):.4f}")
-    return Report(run=run, steps=last, seconds=time.monotonic() - started, metrics=metrics)
+    return Report(run=run, steps=last, seconds=time.monotonic() - started, metrics=dict(metrics))
+
+
+@contextmanager
+def interrupts(wanted: bool) -> Iterator[Callable[[], bool]]:
+    """A block that the first Ctrl-C does not end: what is yielded tells whether there was one.
+
+    Once the block has ended, or with the second one, it does what it would have done.
+    wanted: False, or a thread other than the main one, changes nothing.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def remember(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _diverged(run: Path, store: MotionStore, step: int, terms: Mapping[str, float]) -> MclipError:
+    """What to say when the loss of a step, or its gradient, is not finite."""
+    values = np.isfinite(store.rotations).all(axis=(1, 2)) & np.isfinite(store.transl).all(axis=1)
+    if not values.all():
+        motion = int(np.searchsorted(store.offsets, int(values.argmin()), side="right")) - 1
+        return DataError(
+            f"{store.file}: motion {store.path[motion]} has values that are not finite, met at step {step + 1}",
+            "make the store again with: mclip preprocess DIR --force",
+        )
+    lost = [name for name, value in terms.items() if name != "total" and not math.isfinite(value)]
+    what = f"the loss ({', '.join(lost) or 'their sum'})" if not math.isfinite(terms["total"]) else "the gradient"
+    good = latest_checkpoint(run)
+    kept = f"{good.name} is kept: " if good else ""
+    return DivergedError(
+        f"{run}: {what} is not finite at step {step + 1}",
+        f"{kept}lower optim.lr, or set optim.clip, and train in a new run",
+    )
 
 
 class _Losses(nn.Module):
@@ -165,11 +243,7 @@ def _sampler(store: MotionStore, recipe: Recipe, run: Path, weights: Weights) ->
         return WindowSampler(store, recipe.data, texts, images, seed=recipe.seed)
     sampler = PieceSampler(store, recipe.data, seed=recipe.seed)
     # Joined captions are not the store's texts, and can be many: once per run.
-    captions = (
-        caption_embeddings(sampler.texts, recipe, run / ".captions.safetensors", weights)
-        if recipe.loss.needs_text
-        else None
-    )
+    captions = caption_embeddings(sampler.texts, recipe, run / CAPTIONS, weights) if recipe.loss.needs_text else None
     sampler.align(captions, images)
     return sampler
 
@@ -194,54 +268,15 @@ def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
 
 
 def _step(losses: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, clip: float) -> Tensor:
-    """Take one step; returns the loss and its terms."""
+    """Take one step; returns the loss, its terms, and the length of the gradient."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     total, terms = losses(batch)
     total.backward()
     if clip > 0:
-        torch.nn.utils.clip_grad_norm_(losses.parameters(), clip)
+        norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), clip)
+    else:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in losses.parameters() if p.grad is not None])
     optimizer.step()
-    return terms  # type: ignore[no-any-return]
-
-
-def _check_run(run: Path, recipe: Recipe) -> Path | None:
-    """The newest checkpoint of a run directory; UsageError if it is, or holds, anything but a run of this recipe."""
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"{run}: is a file, not a run directory", "choose another with -o")
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is not None and recorded_recipe(checkpoint) != recipe:
-        raise UsageError(
-            f"{run}: holds a run of another recipe",
-            "choose another directory with -o, or delete this one to train anew",
-        )
-    foreign = run.is_dir() and any(not path.name.startswith(".") for path in run.iterdir())
-    if checkpoint is None and foreign and not (run / "curves.csv").is_file():
-        raise UsageError(f"{run}: is a folder with other things in it", "choose another directory with -o")
-    return checkpoint
-
-
-class _Curves:
-    """Means of the unweighted terms of the loss, one CSV line per interval.
-
-    Lines past the checkpoint resumed from are dropped.
-    """
-
-    def __init__(self, path: Path, step: int, terms: tuple[str, ...]) -> None:
-        self._path, self._sums, self._count = path, dict.fromkeys(("total", *terms), 0.0), 0
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and step else []
-        kept = [line for line in lines[1:] if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= step]
-        write_text(path, "\n".join([",".join(("step", *self._sums)), *kept]) + "\n")
-
-    def add(self, terms: dict[str, float]) -> None:
-        for name, value in terms.items():
-            self._sums[name] += value
-        self._count += 1
-
-    def write(self, step: int) -> dict[str, float]:
-        means = {name: value / self._count for name, value in self._sums.items()}
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([step, *(f"{value:.6g}" for value in means.values())])
-        self._sums, self._count = dict.fromkeys(self._sums, 0.0), 0
-        return means
+    return torch.cat([terms, norm.to(terms)[None]])
