@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mclip.cli.options import Dask
+from mclip.cli.options import Dask, RequireSha256
 
 if TYPE_CHECKING:
     from mclip.runtime.classify import Clip
@@ -27,6 +27,7 @@ def classify(
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
     dask: Dask = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: RequireSha256 = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -53,7 +54,7 @@ def classify(
         raise UsageError("--top and --workers must be 1 or more")
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
-    classifier = Classifier(Engine.open(pack, device), read_labels(labels), threshold or 0.0)
+    classifier = Classifier(Engine.open(pack, device, sha256=require_sha256), read_labels(labels), threshold or 0.0)
     clips, skipped = classify_files(classifier, paths, workers, dask)
     for line in skipped_lines(skipped):
         err(line)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mclip.cli.options import RequireSha256
+
 
 def edit(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Motion: .npz, .bvh, .amc or .glb; or a text.")],
@@ -31,6 +33,7 @@ def edit(
         typer.Option("-o", "--out", help="File, or folder with --sweep. [default: BASE-TEXT]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: RequireSha256 = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     take: Annotated[str | None, typer.Option(help="Which animation of BASE, if it is a .glb.")] = None,
@@ -67,7 +70,7 @@ def edit(
         check_output(planned.sheet, force=force)
     if save_axis:
         check_axis_output(save_axis, force=force)
-    engine = Engine.open(pack, device, quick=True)
+    engine = Engine.open(pack, device, quick=True, sha256=require_sha256)
     what = task.prepare(engine, to_base(engine, source), terms, axis)
     for line in what.warnings:
         err(line)

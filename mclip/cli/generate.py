@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mclip.cli.options import RequireSha256
+
 if TYPE_CHECKING:
     from mclip.runtime.bulk import Made
     from mclip.runtime.engine import Engine
@@ -35,6 +37,7 @@ def generate(
     variations: Annotated[int, typer.Option(metavar="N", help="Different motions for each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Chooses the variations after the first. [default: 0]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: RequireSha256 = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if a line of --file was left out.")] = False,
     force: Annotated[
@@ -75,7 +78,7 @@ def generate(
         raise UsageError(f"--variations {variations} is not between 1 and {MAX_VARIATIONS}")
     if fps is None and out is not None and out.suffix.lower() == ".npy":
         fps = HUMANML3D_FPS
-    engine = Engine.open(pack, device, quick=given)
+    engine = Engine.open(pack, device, quick=given, sha256=require_sha256)
     jobs = _jobs(engine, text or [], image or [], file, seconds, truncate=truncate)
     # Several motions of one prompt make numbered files, or fill a folder where the name is one.
     folder = file is not None or len(jobs) > 1 or (variations > 1 and out is not None and not out.suffix)

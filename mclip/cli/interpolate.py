@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mclip.cli.options import RequireSha256
+
 
 def interpolate(
     ends: Annotated[list[str], typer.Argument(metavar="END...", help="Two or more: motion files or texts.")],
@@ -20,6 +22,7 @@ def interpolate(
         typer.Option("-o", "--out", help="Folder; a file with --blend. [default: A-to-B]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: RequireSha256 = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files mclip interpolate did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -53,7 +56,7 @@ def interpolate(
         from mclip.view.preview import check_output
 
         check_output(folder / SHEET, force=force)
-    engine = Engine.open(pack, device, quick=True)
+    engine = Engine.open(pack, device, quick=True, sha256=require_sha256)
     found = [task.to_end(engine, source) for source in sources]
     made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)
     if blend:

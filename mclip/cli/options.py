@@ -18,3 +18,6 @@ Dask = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Dask cluster that reads the files, such as tcp://host:8786."),
 ]
+RequireSha256 = Annotated[
+    str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mclip.cli.options import RequireSha256
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -36,6 +38,7 @@ def search(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew, with this pack.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: RequireSha256 = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -61,7 +64,7 @@ def search(
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    engine = Engine.open(pack, device)
+    engine = Engine.open(pack, device, sha256=require_sha256)
     queries = run.text_query(engine, text) if text else _windows_of(engine, like) if like else None
     library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)

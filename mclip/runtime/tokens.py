@@ -9,10 +9,12 @@ copied with the graph. token_embeddings.npy is an array (V,) of records, one for
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from mclip.errors import PackError
@@ -34,6 +36,16 @@ class TokenTable:
         return rows
 
 
+def _array(content: mmap.mmap) -> NDArray[Any]:
+    """The array (V,) of a mapped .npy file, which stays on the disk. Raises ValueError for other files."""
+    if npy.read_magic(content) != (1, 0):
+        raise ValueError("it is no .npy file of version 1.0")
+    shape, _, dtype = npy.read_array_header_1_0(content)
+    if dtype.hasobject or len(shape) != 1:
+        raise ValueError(f"it is {dtype} {shape}")
+    return np.frombuffer(content, dtype, count=shape[0], offset=content.tell())
+
+
 def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
     """Write token_embeddings.npy: values (V, W) times scale (V,)."""
     records = np.empty(len(values), [("scale", "<f4"), ("values", values.dtype, values.shape[1:])])
@@ -43,9 +55,9 @@ def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float3
 
 def open_table(pack: Pack) -> TokenTable:
     """The token table of a pack that lists one. Raises PackError if it is none."""
-    path = pack.check(TOKEN_TABLE)
+    path, content = pack.path / TOKEN_TABLE, pack.map(TOKEN_TABLE)
     try:
-        records = np.load(path, mmap_mode="r", allow_pickle=False)
+        records = _array(content)
         fields: Any = records.dtype.fields or {}
         if records.ndim != 1 or set(fields) != {"scale", "values"}:
             raise ValueError(f"it is {records.dtype} {records.shape}")
