@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a model from a store and a recipe.",
     "export": "Turn a trained model into a pack, which runs without torch.",
     "evaluate": "Measure a pack on held-out recordings.",
+    "doctor": "Say what works on this machine, and how to fix what does not.",
 }
 
 

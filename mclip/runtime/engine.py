@@ -68,6 +68,11 @@ class Engine:
         return self.pack.manifest
 
     @property
+    def device(self) -> str:
+        """What the graphs used so far run on: "cuda" if all do, else "cpu"."""
+        return "cuda" if self._sessions and all(s.device == "cuda" for s in self._sessions.values()) else "cpu"
+
+    @property
     def kind(self) -> Representation:
         """How the pack writes motions as features."""
         return representation(self.manifest.representation)
