@@ -40,6 +40,15 @@ CHECKS: tuple[Callable[[Places], list[Finding]], ...] = (
     machine.processors,
     machine.memory,
 )
+# Names of findings where they are not those of the checks.
+_NAMES = {
+    "default": "mini pack",
+    "bodies": "body",
+    "clip_weights": "CLIP weights",
+    "minilm_weights": "MiniLM weights",
+    "amass": "AMASS",
+    "babel": "BABEL",
+}
 # Most of them wait for processes.
 _AT_ONCE = 6
 
@@ -52,7 +61,7 @@ def examine(places: Places) -> list[Finding]:
 
 def _alone(check: Callable[[Places], list[Finding]], places: Places) -> list[Finding]:
     """What a check finds; what it raises is a finding as well."""
-    name = check.__name__.replace("_", " ")
+    name = _NAMES.get(check.__name__) or check.__name__.replace("_", " ")
     try:
         return check(places)
     except MclipError as error:

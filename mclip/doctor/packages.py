@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,6 @@ def has_module(name: str) -> bool:
         return False
 
 
-@cache
 def _requirements(package: str) -> tuple[Requirement, ...]:
     """What an installed package requires, for all its extras; none if it is not installed."""
     from packaging.requirements import InvalidRequirement, Requirement

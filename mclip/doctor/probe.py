@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # A machine that is busy, a GPU that wakes up.
@@ -63,7 +63,7 @@ def _signal_name(number: int) -> str:
 
 def main() -> None:
     """Run the probe the command line names, and print what it found."""
-    probes = {
+    probes: dict[str, Callable[..., dict[str, Any]]] = {
         "imports": _imports,
         "provider": _provider,
         "picture": _picture,
