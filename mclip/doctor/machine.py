@@ -14,7 +14,7 @@ from pathlib import Path
 from mclip.doctor.finding import ERROR, OK, WARNING, Finding, Places
 
 _OLDEST = (3, 11)
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # A pack of the paper's size, and CLIP's weights, are below this.
 _LITTLE_DISK = 1_000_000_000
 _NO_DISK = 50_000_000
