@@ -125,6 +125,25 @@ def test_providers_are_run_and_not_believed() -> None:
         assert "error" in probe("provider", "CUDAExecutionProvider")
 
 
+def test_the_library_that_a_provider_misses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What onnxruntime 1.31 prints on Linux, and on Windows.
+    for said, reason in (
+        (
+            "Failed to load library x/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open "
+            "shared object file\nFailed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. Please install",
+            "libcublasLt.so.13 is missing, this onnxruntime needs cuDNN 9.* and CUDA 13.*",
+        ),
+        (
+            'Error loading "x.dll" which depends on "cublasLt64_12.dll" which is missing.',
+            "cublasLt64_12.dll is missing",
+        ),
+        ("nothing that is known", "fell back"),
+    ):
+        call = f'import sys; sys.stderr.write({said!r}); print(\'{{{{"error": "fell back"}}}}\')'
+        monkeypatch.setattr(mclip.doctor.probe, "_CALL", call)
+        assert probe("provider", "CUDAExecutionProvider")["error"] == reason
+
+
 def test_a_probe_that_crashes_hangs_or_says_nothing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mclip.doctor.probe, "_CALL", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     assert probe("numba") == {"error": "it crashed (SIGSEGV)"}

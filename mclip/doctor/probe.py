@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 
 # A machine that is busy, a GPU that wakes up.
 _SECONDS = 60.0
+_LIBRARY = re.compile(r'([\w.+-]+\.(?:so[.\d]*|dll))"?:? (?:cannot open shared object|which is missing)')
+_VERSIONS = re.compile(r"Require (cuDNN \S+ and CUDA \S+?)\. ")
 _CALL = "import sys; sys.path[:] = {path!r}; from mclip.doctor.probe import main; main()"
 
 
@@ -36,17 +39,24 @@ def probe(name: str, *arguments: str, environment: Mapping[str, str] | None = No
         return {"error": f"no answer within {_SECONDS:.0f} s", "late": True}
     except OSError as error:
         return {"error": f"no process can be started ({error.strerror})"}
-    lines = done.stdout.decode(errors="replace").splitlines()
+    lines, said = done.stdout.decode(errors="replace").splitlines(), done.stderr.decode(errors="replace")
     try:
         found = json.loads(lines[-1])
         if isinstance(found, dict):
-            return found
+            return found | {"error": _reason(said) or found["error"]} if "error" in found else found
     except (IndexError, ValueError):
         pass
     if done.returncode < 0:
         return {"error": f"it crashed ({_signal_name(-done.returncode)})"}
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    last = said.strip().splitlines()[-1:]
     return {"error": last[0][:200] if last else f"it ended with {done.returncode}"}
+
+
+def _reason(said: str) -> str:
+    """What onnxruntime and loaders of libraries say on stderr alone: the library that is missing; "" if nothing."""
+    library, versions = _LIBRARY.search(said), _VERSIONS.search(said)
+    reasons = [f"{library[1]} is missing"] if library else []
+    return ", ".join([*reasons, f"this onnxruntime needs {versions[1]}"] if versions else reasons)
 
 
 def step(found: Mapping[str, Any], fix: str) -> str:
@@ -104,11 +114,11 @@ def _provider(name: str) -> dict[str, Any]:
 
     from mclip.doctor.graph import square
 
-    onnxruntime.set_default_logger_severity(4)
+    # Why a library cannot be loaded is said on stderr alone, see `_reason`.
+    onnxruntime.set_default_logger_severity(2)
     if name == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     if name != "CPUExecutionProvider":
         # Otherwise what a provider cannot run is run by the CPU without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
