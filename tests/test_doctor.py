@@ -130,7 +130,7 @@ def test_the_library_that_a_provider_misses_is_named(monkeypatch: pytest.MonkeyP
     for said, reason in (
         (
             "Failed to load library x/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open "
-            "shared object file\nFailed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. Please install",
+            "shared object file\nFailed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. Please",
             "libcublasLt.so.13 is missing, this onnxruntime needs cuDNN 9.* and CUDA 13.*",
         ),
         (
