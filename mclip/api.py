@@ -40,12 +40,13 @@ from mclip.view import files
 _PAGE_HEIGHT = 520
 
 
-def open_pack(pack: str | Path | None = None, *, device: str = "auto") -> Engine:
+def open_pack(pack: str | Path | None = None, *, device: str = "auto", sha256: str | None = None) -> Engine:
     """Open a pack by name or folder; None is the mini pack, or what MCLIP_PACK names. device: "auto", "cpu", "cuda".
 
-    Raises PackError or DeviceError.
+    sha256: what the pack has to be, as `mclip doctor PACK` prints it and generated motions' `origin` has it.
+    Raises PackError, UsageError or DeviceError.
     """
-    return Engine(Runtime.open(pack, device))
+    return Engine(Runtime.open(pack, device, sha256=sha256))
 
 
 def load(path: str | Path, *, rig: str | Path | None = None, take: str | None = None) -> Motion:

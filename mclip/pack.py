@@ -17,8 +17,13 @@ text_encoder.onnx, tokenizer.json and prior: motions are encoded and decoded, te
 list are never opened.
 
 `manifest.json` is the JSON form of `Manifest` below: every key without a default is required, unknown keys are errors.
-`format` is raised when an older mclip could misread the pack; a newer one is refused. A pack is data: ONNX graphs with
-their weights inside, JSON and plain arrays. Nothing in it can run code or name a file outside it.
+`format` is raised when an older mclip could misread the pack; one that is newer than FORMAT or older than OLDEST is
+refused. A pack is data: ONNX graphs with their weights inside, JSON and plain arrays. Nothing in it can run code or
+name a file outside it.
+
+A pack's identity is the SHA-256 of its manifest, which holds those of all its files. Every byte is compared with it:
+those that are used before they are, in memory or in the mapping they are used from; those that are not before the
+first result of a graph is given (mclip.runtime.engine). So a result is of a whole pack, and of the one it names.
 """
 
 from __future__ import annotations
@@ -40,10 +45,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from mclip.errors import PackError
+from mclip import __version__
+from mclip.errors import PackError, UsageError
 from mclip.names import REPRESENTATIONS
 
-FORMAT = 1
+FORMAT = 2
+# The oldest that is still read.
+OLDEST = 2
 MANIFEST = "manifest.json"
 MOTION_GRAPHS = ("motion_encoder", "motion_decoder")
 GRAPHS = ("text_encoder", *MOTION_GRAPHS)
@@ -72,6 +80,7 @@ _SHIPPED = Path(__file__).parent / "packs"
 _DEFAULT = "mini"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_AGAIN = "copy the pack again, or re-run mclip export"
 # The key under which ONNX's TensorProto.external_data names a file.
 _EXTERNAL_DATA = b"location"
 
@@ -187,7 +196,6 @@ class Manifest:
         if text and any(tensor.name == WORDS for tensor in text.inputs):
             needed.add(TOKEN_TABLE)
         return [
-            (self.format == FORMAT, "format", f"must be {FORMAT}, not {self.format}"),
             (is_plain(self.name), "name", "must be letters, digits, '.', '-' and '_'"),
             (
                 self.representation in REPRESENTATIONS,
@@ -236,14 +244,16 @@ class Manifest:
 class Pack:
     """An opened pack: the manifest is checked, the files are there and have the right size.
 
-    Contents are compared with their sha256 when they are read, so a command pays for the files it uses only.
+    Contents are compared with their sha256 when they are read, and those of the other files by `verify_rest`.
     digest: SHA-256 of the manifest, which through its hashes identifies the whole pack
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    # Files that are being read, and those whose content was what the manifest says.
     _ahead: dict[str, _Ahead] = field(default_factory=dict, repr=False, compare=False)
+    _right: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def read_ahead(self, *graphs: str) -> None:
         """Begin to read what graphs of the pack need, and what texts do, while other work goes on.
@@ -281,7 +291,7 @@ class Pack:
             with path.open("rb") as file:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
-            raise PackError(f"{path}: cannot be read ({error})") from None
+            raise PackError(f"{path}: cannot be read ({error})", _AGAIN) from None
         self._compare(path, content)
         return content
 
@@ -290,6 +300,29 @@ class Pack:
         spec = self.manifest.files[path.name]
         if len(content) != spec.size or hashlib.sha256(content).hexdigest() != spec.sha256:
             raise _mismatch(path)
+        self._right.add(path.name)
+
+    def check(self, name: str) -> None:
+        """Hash a listed file without keeping it. Raises PackError as `read`."""
+        path = self.path / name
+        _regular(path)
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise PackError(f"{path}: cannot be read ({error.strerror})") from None
+        spec = self.manifest.files[name]
+        if found != (spec.size, spec.sha256):
+            raise _mismatch(path)
+        self._right.add(name)
+
+    def verify_rest(self) -> None:
+        """Hash the files that were not read so far. Raises PackError for the first that is not what it should be."""
+        for name in self.manifest.files:
+            if ahead := self._ahead.get(name):
+                ahead.result()
+            elif name not in self._right:
+                self.check(name)
 
     def read_graph(self, graph: str) -> bytes:
         """The ONNX model of one of the manifest's graphs, guaranteed to hold all its weights."""
@@ -332,8 +365,23 @@ class _Ahead(Thread):
         return self._content
 
 
-def open_pack(path: Path) -> Pack:
-    """Open a pack directory (module docstring). Raises PackError, says what is wrong and what to do."""
+def open_pack(path: Path, sha256: str | None = None) -> Pack:
+    """Open a pack directory (module docstring). sha256: the identity it has to have, 64 hex digits; None for any.
+
+    Raises PackError, which says what is wrong and what to do; UsageError for what is no SHA-256.
+    """
+    manifest, digest = read_manifest(path)
+    if sha256 is not None:
+        _require(path, digest, sha256)
+    for name, spec in manifest.files.items():
+        status = _regular(path / name)
+        if status.st_size != spec.size:
+            raise PackError(f"{path / name}: has {status.st_size} bytes, the manifest says {spec.size}", _AGAIN)
+    return Pack(path, manifest, digest)
+
+
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """The manifest of a pack directory, whose other files are not looked at, and its SHA-256. Raises PackError."""
     if not path.is_dir():
         raise PackError(f"{path}: no such pack directory", "mclip export makes one")
     if not (path / MANIFEST).exists():
@@ -343,14 +391,14 @@ def open_pack(path: Path) -> Pack:
         manifest = manifest_from_json(content)
     except PackError as error:
         raise PackError(f"{path / MANIFEST}: {error.message}", error.hint) from None
-    for name, spec in manifest.files.items():
-        status = _regular(path / name)
-        if status.st_size != spec.size:
-            raise PackError(
-                f"{path / name}: has {status.st_size} bytes, the manifest says {spec.size}",
-                "copy the pack again, or re-run mclip export",
-            )
-    return Pack(path, manifest, hashlib.sha256(content).hexdigest())
+    return manifest, hashlib.sha256(content).hexdigest()
+
+
+def _require(path: Path, digest: str, wanted: str) -> None:
+    if not _SHA256.fullmatch(wanted.lower()):
+        raise UsageError(f"{wanted!r} is no SHA-256", f"64 hex digits; mclip doctor {path} prints the pack's")
+    if wanted.lower() != digest:
+        raise PackError(f"{path}: this pack is {digest}, not {wanted.lower()}", "another pack, or changed since")
 
 
 def find_pack(name_or_path: str | Path | None = None) -> Path:
@@ -380,14 +428,39 @@ def manifest_from_json(content: bytes) -> Manifest:
     try:
         table = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise PackError(f"not readable JSON ({error})", "copy the pack again, or re-run mclip export") from None
-    number = table.get("format") if isinstance(table, dict) else None
-    if isinstance(number, int) and number > FORMAT:
-        raise PackError(
-            f"the pack has format {number}, this mclip reads up to {FORMAT}",
-            f"it was written by mclip {table.get('mclip', '?')}: pip install -U mclip",
-        )
-    return typing.cast(Manifest, _build(Manifest, table, "manifest"))
+        raise PackError(f"not readable JSON ({error})", _AGAIN) from None
+    if isinstance(table, dict):
+        _check_format(table)
+    try:
+        manifest = typing.cast(Manifest, _build(Manifest, table, "manifest"))
+    except PackError as error:
+        # A pack of a newer mclip may have a key we do not know, or a value.
+        raise PackError(error.message, error.hint or _written_by(table)) from None
+    return manifest
+
+
+def _check_format(table: dict[str, Any]) -> None:
+    """Raise PackError for a manifest whose format this mclip does not read."""
+    number = table.get("format")
+    if type(number) is not int or OLDEST <= number <= FORMAT:
+        return  # what is no number has a message of its own
+    reads = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
+    # Anything may stand there.
+    found = f"format {number}" if abs(number) < 10**6 else "an absurd format"
+    writer = str(table.get("mclip", "?"))[:40]
+    if number > FORMAT:
+        hint = f"it was written by mclip {writer}, this is {__version__}: pip install -U mclip"
+    else:
+        hint = f"it was written by mclip {writer}: run mclip export again on what it was made from"
+    raise PackError(f"the pack has {found}, this mclip reads {reads}", hint)
+
+
+def _written_by(table: Any) -> str:
+    """What to do about a manifest that does not fit, by who wrote it."""
+    writer = table.get("mclip") if isinstance(table, dict) else None
+    if isinstance(writer, str) and writer != __version__:
+        return f"it was written by mclip {writer[:40]}, this is {__version__}; install that one, or re-run mclip export"
+    return _AGAIN
 
 
 def manifest_to_json(manifest: Manifest) -> str:
@@ -456,7 +529,7 @@ def _build_any(options: tuple[Any, ...], value: Any, key: str) -> Any:
 
 
 def _mismatch(path: Path) -> PackError:
-    return PackError(f"{path}: sha256 does not match the manifest", "copy the pack again, or re-run mclip export")
+    return PackError(f"{path}: sha256 does not match the manifest", _AGAIN)
 
 
 def _regular(path: Path) -> os.stat_result:
@@ -464,7 +537,7 @@ def _regular(path: Path) -> os.stat_result:
     try:
         status = path.lstat()
     except OSError:
-        raise PackError(f"{path}: is missing", "copy the pack again, or re-run mclip export") from None
+        raise PackError(f"{path}: is missing", _AGAIN) from None
     if not stat.S_ISREG(status.st_mode):
         raise PackError(f"{path}: is not a regular file", "a pack holds no links; copy the files themselves")
     return status
@@ -473,7 +546,7 @@ def _regular(path: Path) -> os.stat_result:
 def _read(path: Path, limit: int) -> bytes:
     """The content of a file, of which no more than `limit` bytes are wanted."""
     if _regular(path).st_size > limit:
-        raise PackError(f"{path}: is larger than {limit} bytes", "copy the pack again, or re-run mclip export")
+        raise PackError(f"{path}: is larger than {limit} bytes", _AGAIN)
     try:
         with path.open("rb") as file:
             return file.read(limit + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 import mclip.pack
-from mclip.errors import PackError
+from mclip.errors import PackError, UsageError
 from mclip.files import sha256
 from mclip.pack import FORMAT, MANIFEST, Pack, find_pack, manifest_from_json, manifest_to_json, open_pack
+from mclip.runtime.engine import Engine
+from tests.commands import runner
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -194,3 +197,82 @@ def test_a_folder_that_is_no_pack_is_refused(tmp_path: Path) -> None:
         open_pack(tmp_path)
     with pytest.raises(PackError, match="no such pack"):
         open_pack(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_an_older_pack_says_how_to_make_it_anew(pack_copy: Path, number: int) -> None:
+    edit(pack_copy, lambda table: table.update(format=number, mclip="0.0.1"))
+    with pytest.raises(PackError, match=f"has format {number}, this mclip reads format {FORMAT}") as raised:
+        open_pack(pack_copy)
+    assert "mclip 0.0.1" in raised.value.hint
+    assert "mclip export" in raised.value.hint
+
+
+def test_an_absurd_format_is_refused_in_a_short_sentence(pack_copy: Path) -> None:
+    edit(pack_copy, lambda table: table.update(format=10**4000))
+    with pytest.raises(PackError) as raised:
+        open_pack(pack_copy)
+    assert len(raised.value.message) < 400
+
+
+def test_what_a_newer_mclip_added_without_a_new_format_names_that_mclip(pack_copy: Path) -> None:
+    edit(pack_copy, lambda table: table.update(surprise=1, mclip="9.9.9"))
+    with pytest.raises(PackError, match="unknown key 'surprise'") as raised:
+        open_pack(pack_copy)
+    assert "mclip 9.9.9" in raised.value.hint
+
+
+def test_a_pack_has_to_be_the_one_that_is_required(tiny_pack: Pack) -> None:
+    assert open_pack(tiny_pack.path, tiny_pack.digest.upper()).digest == tiny_pack.digest
+    with pytest.raises(PackError, match=f"this pack is {tiny_pack.digest}, not {'0' * 64}"):
+        open_pack(tiny_pack.path, "0" * 64)
+    with pytest.raises(UsageError, match="no SHA-256"):
+        open_pack(tiny_pack.path, tiny_pack.digest[:12])
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["motion_encoder.onnx", "CARD.md", "LICENSE", "token_embeddings.npy", "bank.npz"])
+def test_no_result_comes_from_a_pack_of_which_any_byte_is_wrong(pack_copy: Path, name: str) -> None:
+    # Embedding a text uses neither the motion encoder, nor the card, nor the bank.
+    flip(pack_copy / name)
+    engine = Engine.open(pack_copy, "cpu")
+    with pytest.raises(PackError, match=rf"{name}: sha256"):
+        engine.encode_text(["nods"])
+    with pytest.raises(PackError, match=rf"{name}: sha256"):
+        engine.encode_text(["nods"])
+
+
+def test_a_token_table_that_is_replaced_while_it_is_in_use_stays_what_was_hashed(pack_copy: Path) -> None:
+    engine = Engine.open(pack_copy, "cpu")
+    before = engine.encode_text(["nods"])
+    other = pack_copy / "other.npy"
+    other.write_bytes(bytes(len((pack_copy / "token_embeddings.npy").read_bytes())))
+    os.replace(other, pack_copy / "token_embeddings.npy")
+    np.testing.assert_array_equal(engine.encode_text(["nods"]), before)
+
+
+@pytest.mark.parametrize("command", ["generate", "edit", "interpolate", "classify", "search", "evaluate"])
+def test_every_command_that_opens_a_pack_refuses_another_than_required(
+    command: str, tiny_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", poses=np.zeros((30, 72), np.float32), trans=np.zeros((30, 3)), mocap_framerate=30.0)
+    pack = str(tiny_pack.path)
+    arguments = {
+        "generate": ["nods", "--pack", pack],
+        "edit": ["a.npz", "--add", "nods", "--pack", pack],
+        "interpolate": ["a.npz", "nods", "--pack", pack],
+        "classify": ["a.npz", "--pack", pack],
+        "search": ["nods", ".", "--pack", pack],
+        "evaluate": [pack, "--data", "none.h5"],
+    }[command]
+    code, _, err = runner(monkeypatch, capsys)(command, *arguments, "--require-sha256", "0" * 64)
+    assert code == PackError.exit_code
+    assert tiny_pack.digest in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

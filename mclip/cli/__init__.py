@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a model from a store and a recipe.",
     "export": "Turn a trained model into a pack, which runs without torch.",
     "evaluate": "Measure a pack on held-out recordings.",
+    "doctor": "Say what works on this machine, and how to fix what does not.",
 }
 
 
@@ -83,7 +84,7 @@ def run() -> None:
         os._exit(stop.code or 0)
 
 
-def _call(words: list[str]) -> object:
+def _call(words: list[str]) -> Any:
     """Do what a command line says, and return the exit code."""
     if call := plain.read(words, tuple(COMMANDS)):
         return call()
@@ -94,8 +95,9 @@ def _call(words: list[str]) -> object:
 
 def main() -> None:
     """Run the command line and leave with the exit code of DESIGN: see mclip.errors."""
-    # One BLAS thread: start-up is a third faster, and the graphs have threads of their own.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # One BLAS thread, whatever the environment says: start-up is a third faster, the graphs have threads of their own,
+    # and numpy's products differ in their last bits with the number of threads.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # What is loaded stays: looking for garbage among it takes a tenth of a short command's time.
     gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGINT, _interrupted)

@@ -27,6 +27,9 @@ def classify(
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
     dask: Dask = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -53,7 +56,7 @@ def classify(
         raise UsageError("--top and --workers must be 1 or more")
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
-    classifier = Classifier(Engine.open(pack, device), read_labels(labels), threshold or 0.0)
+    classifier = Classifier(Engine.open(pack, device, sha256=require_sha256), read_labels(labels), threshold or 0.0)
     skipped: list[tuple[str, str]] = []
     lines: list[tuple[str, ...]] = []  # of the table, whose columns are as wide as their widest line
     # Scores are kept on disk until all are known: a large tree has more than fit into memory.

@@ -32,6 +32,9 @@ def edit(
         typer.Option("-o", "--out", help="File, or folder with --sweep. [default: BASE-TEXT]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     take: Annotated[str | None, typer.Option(help="Which animation of BASE, if it is a .glb.")] = None,
@@ -68,7 +71,7 @@ def edit(
         check_output(planned.sheet, force=force)
     if save_axis:
         check_axis_output(save_axis, force=force)
-    engine = Engine.open(pack, device, quick=True)
+    engine = Engine.open(pack, device, quick=True, sha256=require_sha256)
     start_for(engine, [source, *(term.source for term in terms)])
     what = task.prepare(engine, to_base(engine, source), terms, axis)
     for line in what.warnings:

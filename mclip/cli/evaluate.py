@@ -24,6 +24,9 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Measure what is drawn by chance so many times.")] = 1,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Keep the result in this .json file, too.")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a file mclip evaluate did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -55,7 +58,7 @@ def evaluate(
     classes = find_classes(labels) if labels else ()
     # The original's recognition is scored on val.
     split = split or ("val" if labels in LISTS else "test")
-    engine = Engine.open(pack, device)
+    engine = Engine.open(pack, device, sha256=require_sha256)
     result = score(engine, read_store(data), split, seeds=chosen, classes=classes)
     report = {
         "command": "evaluate",

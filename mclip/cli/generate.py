@@ -35,6 +35,9 @@ def generate(
     variations: Annotated[int, typer.Option(metavar="N", help="Different motions for each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Chooses the variations after the first. [default: 0]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if a line of --file was left out.")] = False,
     force: Annotated[
@@ -68,7 +71,7 @@ def generate(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
     # Files are read while numpy is loaded, and graphs are started while all the rest is.
-    opened = open_pack(find_pack(pack))
+    opened = open_pack(find_pack(pack), require_sha256)
     graphs = ("motion_decoder",) if image and not text else ("motion_decoder", "text_encoder")
     opened.read_ahead(*graphs)
     from mclip.runtime.engine import Engine

@@ -21,6 +21,9 @@ def interpolate(
         typer.Option("-o", "--out", help="Folder; a file with --blend. [default: A-to-B]"),
     ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files mclip interpolate did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -54,7 +57,7 @@ def interpolate(
         from mclip.view.preview import check_output
 
         check_output(folder / SHEET, force=force)
-    engine = Engine.open(pack, device, quick=True)
+    engine = Engine.open(pack, device, quick=True, sha256=require_sha256)
     start_for(engine, sources)
     found = [task.to_end(engine, source) for source in sources]
     made = task.steps_between(engine, found, steps, path=path, easing=easing, seconds=seconds)

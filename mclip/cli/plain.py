@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 _SHARED = ("quiet", "verbose")
 _COMPLETION = "_MCLIP_COMPLETE"
@@ -54,8 +54,9 @@ def _parameters(function: Callable[..., None]) -> dict[str, _Given] | None:
     typer = types.SimpleNamespace(Option=partial(_names, None), Argument=partial(_names, ()))
     scope = {**vars(sys.modules[function.__module__]), "typer": typer}
     found = {}
+    annotations = get_type_hints(function, scope, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
-        annotation = eval(parameter.annotation, scope)
+        annotation = annotations[name]
         if get_origin(annotation) is not Annotated:
             return None
         kind, names = get_args(annotation)

@@ -35,6 +35,9 @@ def search(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew, with this pack.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -59,7 +62,7 @@ def search(
     if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
         raise UsageError("--top, --cluster and --workers must be 1 or more")
     text, paths = _split(words, like, cluster)
-    opened = open_pack(find_pack(pack))
+    opened = open_pack(find_pack(pack), require_sha256)
     if text:
         opened.read_ahead("text_encoder")  # while numpy is loaded
     from mclip.runtime import search as run

@@ -41,6 +41,9 @@ def view(
     renderer: Annotated[str, typer.Option(help="numba, numpy or pyrender.")] = "numba",
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack that maps a folder. [default: mini, or MCLIP_PACK]")] = None,
+    require_sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
+    ] = None,
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file mclip view did not make.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -74,7 +77,7 @@ def view(
         named |= {"terminal": terminal or None, "transparent": transparent or None, "body": body, "rig": rig}
         if unused := [name for name, value in named.items() if value is not None]:
             raise UsageError(f"--{unused[0]} is for motions, not for folders", f"mclip view {files[0]}")
-        _folder(files, out, pack, force=force, as_json=as_json)
+        _folder(files, out, pack, require_sha256, force=force, as_json=as_json)
         return
     for file in files:
         check_readable(file)
@@ -128,7 +131,9 @@ def _open(path: Path) -> None:
         open_page(path)
 
 
-def _folder(files: list[Path], out: Path | None, pack: str | None, *, force: bool, as_json: bool) -> None:
+def _folder(
+    files: list[Path], out: Path | None, pack: str | None, sha256: str | None, *, force: bool, as_json: bool
+) -> None:
     """The page of a library, or of a training run."""
     from mclip.console import emit, err, skipped_lines
     from mclip.errors import UsageError
@@ -151,7 +156,7 @@ def _folder(files: list[Path], out: Path | None, pack: str | None, *, force: boo
         page = run_page(folder, made)
         result["samples"] = len(made)
     else:
-        engine = Engine.open(pack)
+        engine = Engine.open(pack, sha256=sha256)
         library, skipped = open_library(engine, files)
         for line in skipped_lines(skipped):
             err(line)

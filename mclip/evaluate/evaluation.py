@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from mclip.body.model import load_body
 from mclip.console import progress
-from mclip.data.dataset import Span, gather, spans_of
+from mclip.data.dataset import Span, spans_of
+from mclip.data.gathering import gather
 from mclip.data.store import SPLITS, MotionStore
 from mclip.errors import DataError, UsageError
 from mclip.evaluate.generation import (

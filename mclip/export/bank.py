@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.console import progress
-from mclip.data.dataset import Span, gather, spans_of
+from mclip.data.dataset import Span, spans_of
+from mclip.data.gathering import gather
 from mclip.data.labels import swap_left_right
 from mclip.data.store import MotionStore
 from mclip.export.reading import fit_reading, other_subjects

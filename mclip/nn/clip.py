@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import os
 import warnings
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -22,17 +21,12 @@ from torch import Tensor, nn
 
 from mclip.errors import AssetError
 from mclip.files import sha256
+from mclip.nn import published
 from mclip.nn.download import cache_folder, fetch
 from mclip.nn.teachers import Teacher, Weights
 
 NAME = "clip-vit-b32"
-ENVIRONMENT = "MCLIP_CLIP_WEIGHTS"
-URL = (
-    "https://openaipublic.azureedge.net/clip/models/"
-    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"
-)
-# openai-clip publishes the hash as the last folder of the URL.
-SHA256 = URL.split("/")[-2]
+ENVIRONMENT, URL, SHA256 = published.ENVIRONMENT, published.URL, published.SHA256
 # Four times ViT-B/32 in fp32.
 MAX_BYTES = 2_500_000_000
 # What makes a CLIP model a ViT-B/32; all other shapes follow.
@@ -218,13 +212,13 @@ def _byte_letters() -> list[str]:
 
 
 def _weights_file(weights: Weights) -> Path:
-    named = weights.file or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
+    named = weights.file or published.named_file()
     if named is not None:
         if not named.is_file():
             origin = "" if weights.file else f" ({ENVIRONMENT})"
             raise AssetError(f"{named}{origin}: no such file of CLIP's weights", _ELSEWHERE)
         return named
-    theirs = Path.home() / ".cache" / "clip" / URL.rsplit("/", 1)[-1]
+    theirs = published.openai_file()
     if theirs.is_file() and sha256(theirs) == SHA256:  # openai-clip has downloaded it
         return theirs
     return fetch(URL, SHA256, cache_folder(), hint=_ELSEWHERE)

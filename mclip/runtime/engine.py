@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
@@ -33,6 +34,7 @@ class Engine:
     """Runs a pack. Graphs are read, checked and started when they are first used.
 
     quick: on a CPU, start in half the time and run a tenth to a third slower, which is the better for a few rows.
+    No result is given before every byte of the pack is known to be what its manifest says.
     Methods take any number of rows; what comes of a row does not depend on the others, to the last bit. Quick engines
     differ from others in the last bits.
     """
@@ -41,11 +43,17 @@ class Engine:
         self.pack, self._device, self._quick = pack, device, quick
         self._sessions: dict[str, Session] = {}
         self._starting: dict[str, Thread] = {}
+        self._verified = False
 
     @classmethod
-    def open(cls, pack: str | Path | None = None, device: str = "auto", *, quick: bool = False) -> Engine:
-        """Open a pack by name or directory; None is the mini pack, or what MCLIP_PACK names. Raises PackError."""
-        return cls(open_pack(find_pack(pack)), device, quick=quick)
+    def open(
+        cls, pack: str | Path | None = None, device: str = "auto", *, quick: bool = False, sha256: str | None = None
+    ) -> Engine:
+        """Open a pack by name or directory; None is the mini pack, or what MCLIP_PACK names.
+
+        sha256: the identity the pack has to have, see mclip.pack. Raises PackError, UsageError.
+        """
+        return cls(open_pack(find_pack(pack), sha256), device, quick=quick)
 
     def start(self, *graphs: str) -> None:
         """Begin to start graphs that are going to be used, side by side. What is wrong with one is said at its use."""
@@ -58,6 +66,11 @@ class Engine:
     def manifest(self) -> Manifest:
         """What the pack says about itself."""
         return self.pack.manifest
+
+    @property
+    def device(self) -> str:
+        """What the graphs used so far run on: "cuda" if all do, else "cpu"."""
+        return "cuda" if self._sessions and all(s.device == "cuda" for s in self._sessions.values()) else "cpu"
 
     @property
     def kind(self) -> Representation:
@@ -239,7 +252,9 @@ class Engine:
         """What a graph makes of its inputs, which has to have this shape."""
         # Weights that are not repacked are multiplied with one row in another order than with several.
         alone = self._quick and shape[0] == 1
-        result = self._graph(name).run(*(np.repeat(item, 2, axis=0) if alone else item for item in inputs))
+        session = self._graph(name)
+        with self._whole():
+            result = session.run(*(np.repeat(item, 2, axis=0) if alone else item for item in inputs))
         if alone:
             result = result[:1]
         if result.shape != shape:
@@ -247,6 +262,18 @@ class Engine:
                 f"{self.pack.path / name}.onnx: gives {result.shape}, not the manifest's {shape}", "re-run mclip export"
             )
         return result
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """While the first graph runs, hash what the pack holds besides; raises PackError if any of it is not right."""
+        if self._verified:
+            yield
+            return
+        with ThreadPoolExecutor(1) as pool:
+            rest = pool.submit(self.pack.verify_rest)
+            yield
+        rest.result()
+        self._verified = True
 
     def _graph(self, name: str) -> Session:
         if thread := self._starting.pop(name, None):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mclip.errors import DeviceError, PackError, UsageError
+from mclip.runtime.driver import has_nvidia_driver as _has_nvidia_driver
 
 DEVICES = ("auto", "cpu", "cuda")
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -108,10 +107,3 @@ def _load_cuda_libraries() -> None:
     """Find the CUDA libraries pip installed, without the many lines onnxruntime prints where there are none."""
     with _LOADING:
         _preload()
-
-
-def _has_nvidia_driver() -> bool:
-    """Whether trying CUDA is worth its second of start-up."""
-    if sys.platform == "win32":
-        return Path("C:/Windows/System32/nvcuda.dll").exists()
-    return Path("/dev/nvidiactl").exists()

@@ -9,10 +9,12 @@ copied with the graph. token_embeddings.npy is an array (V,) of records, one for
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from mclip.errors import PackError
@@ -32,6 +34,16 @@ class TokenTable:
         records = self._records[ids]
         rows: NDArray[np.float32] = records["values"] * records["scale"][..., None]
         return rows
+
+
+def _array(content: mmap.mmap) -> NDArray[Any]:
+    """The array (V,) of a mapped .npy file, which stays on the disk. Raises ValueError for other files."""
+    if npy.read_magic(content) != (1, 0):
+        raise ValueError("it is no .npy file of version 1.0")
+    shape, _, dtype = npy.read_array_header_1_0(content)
+    if dtype.hasobject or len(shape) != 1:
+        raise ValueError(f"it is {dtype} {shape}")
+    return np.frombuffer(content, dtype, count=shape[0], offset=content.tell())
 
 
 def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
