@@ -1,9 +1,13 @@
 """mclip: human motion from a sentence (MotionCLIP, ECCV 2022, made usable). In Python: see mclip.api."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Before it is loaded: newer onnxruntimes note every session in the user's cache folder, for their maker to have.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from mclip.api import Engine, Page, load, open_pack, save, show
