@@ -1,8 +1,8 @@
 """mclip commands in a process that is watched, with its workers: MCLIP_AUDIT=EVENTS python tests/audited.py COMMANDS
 
-COMMANDS: a JSON list of argument lists. EVENTS.jsonl: what Python's audit hooks (PEP 578) were told of unpickling, made
-code, other programs, the network and changes of files, each with the source files of those who called, innermost first;
-and the exit code of each command.
+COMMANDS: a JSON list of argument lists. EVENTS, lines of JSON: what Python's audit hooks (PEP 578) were told of
+unpickling, made code, other programs, the network and changes of files, each with the source files of those who called,
+innermost first; and the exit code of each command.
 
 Nothing of mclip, nor of what it stands on, is imported before the hook is in place.
 """
