@@ -23,6 +23,7 @@ import importlib
 import io
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -236,7 +237,7 @@ def summarize(path: Path) -> Summary | None:
     try:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("mclip", "mocap_framerate", "trans")}
+            arrays = {name: _readable(file[name]) for name in ("mclip", "mocap_framerate", "trans")}
         return Summary(len(arrays["trans"]), float(arrays["mocap_framerate"]), _origin(arrays))
     except Exception:
         # As in `_read_arrays`: a dozen kinds.
@@ -261,7 +262,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files if name in _WANTED}
+            return {name: _readable(np.asarray(file[name])) for name in file.files if name in _WANTED}
     except FileNotFoundError:
         raise MotionError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -271,6 +272,15 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except Exception as error:
         # numpy and zipfile raise a dozen kinds for damaged archives.
         raise MotionError(f"{path}: not a readable .npz ({error})", "is the download complete?") from None
+
+
+def _readable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, if the first of its texts is one: numpy makes Python strings of codes that are no characters."""
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.reshape(-1)[:1].tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if (codes > sys.maxunicode).any():
+            raise ValueError("a text holds what is no character")
+    return array
 
 
 def _scalar(arrays: dict[str, NDArray[Any]], path: Path, *names: str) -> float:

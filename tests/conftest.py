@@ -6,12 +6,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from mclip.data.store import MotionStore
     from mclip.nn.model import MotionClip
     from mclip.pack import Pack
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("mclip", deadline=None)
+hypothesis.settings.load_profile("mclip")
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,8 @@ class GltfFile:
             if changed and int(at.max()) >= count:
                 raise MalformedError(f"{where}: a sparse index is {int(at.max())}, there are {count} values")
             values[at] = self._view(replacements, component, changed, width, f"{where} sparse values")
-        result = values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs, refused below
+            result = values.astype(np.float64)
         if accessor.get("normalized") and values.dtype.kind in "iu":
             result = np.maximum(result / np.iinfo(values.dtype).max, -1.0)
         if not np.isfinite(result).all():

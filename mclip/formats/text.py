@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def read_text(path: Path) -> str:
     """The text of a file. Raises MotionError when it cannot be read or is larger than MAX_FILE_BYTES."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            # Python sets aside as many bytes as are asked for, so a small file is asked for few.
+            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
     if len(content) > MAX_FILE_BYTES:
