@@ -158,13 +158,15 @@ def _decode_block(engine: Engine, draws: list[_Draw], fps: float | None) -> Iter
 
 
 def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[Generated]:
-    lengths = np.array([draw.frames for draw in draws])
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
-    features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
-    for draw, row in zip(draws, features, strict=True):
-        shown = engine.kind.steady(row[: draw.frames])
-        motion = replace(to_motion(shown, engine.manifest.fps, engine.kind), origin=draw.origin)
+    made = decode(engine, np.stack([draw.latent for draw in draws]), [draw.frames for draw in draws])
+    for draw, motion in zip(draws, made, strict=True):
+        motion = replace(motion, origin=draw.origin)
         yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
+
+
+def decode(engine: Engine, latents: NDArray[np.float32], frames: Sequence[int]) -> list[Motion]:
+    """The motions of latents (N, D), each of so many frames; see `to_motion`."""
+    return [to_motion(row, engine.manifest.fps, engine.kind) for row in engine.decode_shown(latents, frames)]
 
 
 def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:
