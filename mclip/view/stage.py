@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 
 from mclip.body.model import Body
 from mclip.body.skinning import shape_of, skin
-from mclip.errors import UsageError
+from mclip.errors import UsageError, choices
 from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import Motion
 from mclip.render.camera import HALF_SIDE, Camera, bounds, elevation, fit, fit_bounds, heading, look
@@ -86,7 +86,7 @@ class Stage:
 def check_view(view: str) -> None:
     """Raise UsageError unless `view` is one of VIEWS."""
     if view not in VIEWS:
-        raise UsageError(f"there is no camera {view!r}", f"choose one of {', '.join(VIEWS)}")
+        raise UsageError(f"there is no camera {view!r}", choices(view, VIEWS))
 
 
 def set_stage(motion: Motion, body: Body, frames: Sequence[int], view: str = "follow") -> Stage:
