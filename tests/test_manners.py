@@ -75,7 +75,7 @@ def test_help_has_an_example_and_fits_a_terminal(run: Run, command: str, monkeyp
         (["convert", "a.npz", "b.npz", "--layot", "smpl"], "--layout"),
         (["view", "a.npz", "-o", "a.webp", "--camera", "turntabel"], "did you mean turntable?"),
         (["edit", "clips/nod.npz", "--add", "nods", "--only", "left_knie"], "did you mean left_knee?"),
-        (["convert", "clips/nod.npz", "b.npz", "--layout", "smplxh"], "did you mean smplh?"),
+        (["convert", "clips/nod.npz", "b.npz", "--layout", "smpl-x"], "did you mean smplx?"),
         (["classify", "clips", "--labels", "babel60"], "did you mean babel-60?"),
     ],
 )
