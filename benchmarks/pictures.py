@@ -55,23 +55,26 @@ def main(rounds: int) -> None:
         same = zip(film(captioned, body).pictures, one_by_one(captioned), strict=True)
         assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in same)
         times: dict[str, list[float]] = {key: [] for key in jobs}
+        work: dict[str, list[float]] = {key: [] for key in jobs}
         for turn in range(rounds + 1):
             for key, job in jobs.items():
-                start = time.perf_counter()
+                start, busy = time.perf_counter(), time.process_time()
                 job()
                 if turn:  # the first is not counted
                     times[key].append(time.perf_counter() - start)
+                    work[key].append(time.process_time() - busy)
         with Image.open(folder / "walk.webp") as written:
             assert getattr(written, "n_frames", 0) == FRAMES
         assert mclip.load(folder / "walk.glb").pose.shape == (FRAMES, 24, 3)
         bytes_of = {path.suffix[1:]: path.stat().st_size for path in folder.iterdir()}
     seconds = {key: round(float(np.median(values)), 3) for key, values in times.items()}
+    cpu = {key: round(float(np.median(values)), 3) for key, values in work.items()}
     total = sum(seconds[key] for key in ("html", "glb", "webp"))
     for key, value in seconds.items():
-        print(f"{key:18} {value:8.3f} s")
+        print(f"{key:18} {value:8.3f} s, {cpu[key]:6.3f} s of processors")
     ratio = seconds["film, one thread"] / seconds["film"]
     print(f"page, glb and webp {total:8.3f} s; threads draw {ratio:.2f} times as fast")
-    figures = {"seconds": seconds, "total": round(total, 3), "threads": round(ratio, 2), "bytes": bytes_of}
+    figures = {"seconds": seconds, "cpu": cpu, "total": round(total, 3), "threads": round(ratio, 2), "bytes": bytes_of}
     print(json.dumps({"frames": FRAMES, **figures}))
 
 

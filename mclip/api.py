@@ -183,8 +183,7 @@ class Engine:
         if rows.ndim != 2 or rows.shape[1] != width or not np.isfinite(rows).all():
             raise UsageError(f"latents of shape {np.shape(latents)} are not finite numbers of width {width}")
         frames = tasks.frames_of(self.runtime, seconds) or self.runtime.manifest.frames.default
-        features = self.runtime.decode(rows, np.ones((len(rows), frames), np.bool_))
-        return [tasks.to_motion(self.runtime.kind.steady(row), self.fps, self.runtime.kind) for row in features]
+        return tasks.decode(self.runtime, rows, [frames] * len(rows))
 
     def __repr__(self) -> str:
         return f"<mclip.Engine of the pack {self.name!r}, {self.fps:g} fps>"

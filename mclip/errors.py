@@ -14,6 +14,7 @@ The message says what is wrong and where; the hint says what to do next. Both to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -74,3 +75,17 @@ class DeviceError(MclipError):
     """The requested device is not available."""
 
     exit_code = 7
+
+
+def choices(value: str, known: Iterable[str]) -> str:
+    """A hint for someone who typed `value` instead of one of the known names."""
+    names = list(known)
+    return meant(value, names) + f"choose one of {', '.join(names)}"
+
+
+def meant(value: str, known: Iterable[str]) -> str:
+    """A question about the known name that `value` is a slip of, with a space after it, or ""."""
+    import difflib  # only when something went wrong
+
+    near = difflib.get_close_matches(value.lower(), list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""

@@ -226,14 +226,14 @@ def test_several_motions_are_a_grid_with_captions_and_who_is_done_stands_still()
         ("a.webp", Look(fps=0.0), "--fps 0"),
         ("a.webp", Look(fps=float("nan")), "--fps nan"),
         ("a.webp", Look(size=5), "picture size"),
-        ("a.webp", Look(fps=1000.0, size=1024), "too many"),
+        ("a.gif", Look(fps=1000.0, size=1024), "too many"),
         ("a.avi", Look(), ".webp, .gif, .mp4"),
     ],
 )
 def test_what_makes_no_picture_is_refused_and_leaves_nothing(
     tmp_path: Path, name: str, look: Look, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preview, "MAX_FILM_BYTES", 100_000_000)
+    monkeypatch.setattr(preview, "MAX_GIF_BYTES", 25_000_000)
     with pytest.raises(UsageError) as caught:
         write_preview(tmp_path / name, [("a", walk(120))], load_body(), look)
     assert says in f"{caught.value.message} {caught.value.hint}"

@@ -89,6 +89,17 @@ class Body:
         joints = np.argsort(-self.weights, axis=1, kind="stable")[:, :count].astype(np.int32)
         return joints, np.take_along_axis(self.weights, joints, axis=1)
 
+    def strongest(self, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The `count` joints that move each vertex most (V, count), strongest first, and their weights, which sum to 1.
+
+        A joint without weight is joint 0.
+        """
+        joints, weights = self.influences
+        missing = ((0, 0), (0, max(count - joints.shape[1], 0)))
+        strong = np.pad(weights[:, :count].astype(np.float64), missing)
+        named = np.where(strong > 0, np.pad(joints[:, :count], missing), 0).astype(np.int32)
+        return named, strong / strong.sum(axis=1, keepdims=True)
+
 
 def load_body(path: Path | None = None) -> Body:
     """The free body, or the SMPL body in `path` (.npz, or .pkl as SMPL is distributed).

@@ -44,19 +44,25 @@ def shape_of(body: Body, motion: Motion) -> NDArray[np.float32]:
 
 
 def skin(
-    body: Body, pose: NDArray[np.float32], transl: NDArray[np.float32], betas: NDArray[np.float32]
+    body: Body,
+    pose: NDArray[np.float32],
+    transl: NDArray[np.float32],
+    betas: NDArray[np.float32],
+    *,
+    every: int = 1,
 ) -> NDArray[np.float32]:
-    """The vertices (T, V, 3) of `body` with shape `betas` in each pose, metres.
+    """The vertices (T, V, 3) of `body` with shape `betas` in each pose, metres; or every so many of them.
 
     pose    (T, 24, 3) axis-angle, radians; joint 0 turns the Y-up rest pose into the world
     transl  (T, 3) metres
     betas   (10,) shape
     """
     joints, weights = body.influences
+    joints, weights = np.ascontiguousarray(joints[::every]), np.ascontiguousarray(weights[::every])
     kernel = _kernel()
-    vertices = np.empty((len(pose), *body.v_template.shape), np.float32)
+    vertices = np.empty((len(pose), len(joints), 3), np.float32)
     for part, turn, shift, shapes in transforms(body, pose, transl, betas):
-        kernel(turn, shift, shapes, joints, weights, vertices[part])
+        kernel(turn, shift, np.ascontiguousarray(shapes[:, ::every]), joints, weights, vertices[part])
     return vertices
 
 

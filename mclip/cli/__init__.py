@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "classify": "Say what motions show, among labels of your choice.",
     "search": "Find motions by what they show, or by an example.",
     "view": "Look at motions.",
-    "convert": "Turn a motion file into another format, on SMPL's skeleton.",
+    "convert": "Turn motion files into another format, on SMPL's skeleton.",
     "preprocess": "Read a folder of motion files into one store for training.",
     "train": "Train a model from a store and a recipe.",
     "export": "Turn a trained model into a pack, which runs without torch.",

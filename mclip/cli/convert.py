@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     import typer
 
+    from mclip.view.convert import Converted
+
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Motion: .npz, .bvh, .amc or .glb.")],
-    target: Annotated[
-        Path | None, typer.Argument(metavar="OUT", help="Motion: .npz, .bvh, .glb, .csv or .npy. [default: IN.npz]")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN [OUT]",
+            help="Motion: .npz, .bvh, .amc or .glb; OUT also .csv or .npy. With -o any number.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="OUT, or the folder for several. [default: IN.npz]")
     ] = None,
+    to: Annotated[str | None, typer.Option(metavar="SUFFIX", help="Format of several. [default: npz]")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of OUT. [default: IN's; 20 for .npy]")] = None,
     up: Annotated[
         str | None, typer.Option(metavar="y|z", help="The axis that points up. [default: z in .npz and .csv, else y]")
@@ -25,9 +34,10 @@ def convert(
     rig: Annotated[Path | None, typer.Option(help="Joint table (TOML) for a skeleton mclip does not know.")] = None,
     take: Annotated[str | None, typer.Option(help="Which animation of a .glb.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file mclip convert did not make.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 4 if any file was skipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Turn a motion file into another format, on SMPL's skeleton.
+    """Turn motion files into another format, on SMPL's skeleton.
 
     .npz: SMPL rotations as in AMASS, metres, Z up. .bvh: rotations, centimetres, Y up. .glb: the free body, skinned and
     animated, metres, Y up. .csv: positions of 24 joints, metres, Z up. .npy: positions of 22 joints as in HumanML3D,
@@ -36,24 +46,62 @@ def convert(
     Example: mclip convert walk.bvh walk.npz --fps 30
 
     Example: mclip convert walk.npz walk.bvh --up z --scale 1
+
+    Example: mclip convert clips/ -o out/ --to glb
     """
-    from mclip.console import emit
+    from mclip.console import Results, emit, err, skipped_lines
+    from mclip.errors import DataError, UsageError
+    from mclip.formats import WRITABLE
     from mclip.formats.style import Style
+    from mclip.view.convert import Converted, convert_all
     from mclip.view.convert import convert as run
 
     style = Style(up=up, scale=scale, layout=layout)
+    one = len(paths) == 1 and not paths[0].is_dir() and to is None
+    if output is None and to is None and len(paths) <= 2 and not paths[0].is_dir():
+        source, target = paths[0], paths[1] if len(paths) == 2 else None
+    elif one and output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
+        source, target = paths[0], output
+    elif output is None:
+        raise UsageError("several files need a folder to go to", "mclip convert clips/ -o out/ --to bvh")
+    else:
+        suffix = f".{(to or 'npz').lower().removeprefix('.')}"
+        skipped: list[tuple[str, str]] = []
+        made = 0
+        with Results(as_json=as_json) as results:
+            for done in convert_all(paths, output, suffix, style, fps=fps, rig=rig, take=take, force=force):
+                if isinstance(done, Converted):
+                    results.add(_facts(done), _line(done))
+                    made += 1
+                else:
+                    skipped.append((done.path, done.reason))
+            for line in skipped_lines(skipped):
+                err(line)
+            if not made:
+                raise DataError(f"none of {len(skipped)} files could be converted", "--verbose names each")
+            results.emit("files", {"skipped": [{"path": path, "reason": reason} for path, reason in skipped]})
+        if strict and skipped:
+            raise typer.Exit(4)
+        return
     done = run(source, target, style, fps=fps, rig=rig, take=take, force=force)
+    emit(_facts(done), as_json=as_json, text=_line(done))
+
+
+def _facts(done: Converted) -> dict[str, Any]:
     motion = done.motion
-    emit(
-        {
-            "path": str(done.path),
-            "frames": len(motion),
-            "fps": motion.fps,
-            "seconds": motion.seconds,
-            "up": done.style.up,
-            "units_per_metre": done.style.scale,
-        },
-        as_json=as_json,
-        text=f"{done.path}: {len(motion)} frames at {motion.fps:g} fps, {motion.seconds:.1f} s, "
-        f"{done.style.unit}, {done.style.up.upper()} up",
+    return {
+        "path": str(done.path),
+        "frames": len(motion),
+        "fps": motion.fps,
+        "seconds": motion.seconds,
+        "up": done.style.up,
+        "units_per_metre": done.style.scale,
+    }
+
+
+def _line(done: Converted) -> str:
+    motion = done.motion
+    return (
+        f"{done.path}: {len(motion)} frames at {motion.fps:g} fps, {motion.seconds:.1f} s, "
+        f"{done.style.unit}, {done.style.up.upper()} up"
     )

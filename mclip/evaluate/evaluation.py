@@ -25,7 +25,7 @@ from mclip.console import progress
 from mclip.data.dataset import Span, spans_of
 from mclip.data.gathering import gather
 from mclip.data.store import SPLITS, MotionStore
-from mclip.errors import DataError, UsageError
+from mclip.errors import DataError, UsageError, choices
 from mclip.evaluate.generation import (
     Movement,
     Quality,
@@ -163,7 +163,7 @@ def evaluate(
     when the split has no captioned motion that is long enough or no window with one of the classes.
     """
     if split not in SPLITS:
-        raise UsageError(f"there is no split {split!r}", f"choose one of {', '.join(SPLITS)}")
+        raise UsageError(f"there is no split {split!r}", choices(split, SPLITS))
     check(engine, store)
     lengths = engine.manifest.frames
     spans = spans_of(store, split, (), lengths.min)

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from mclip import __version__
 from mclip.data.store import MotionStore
-from mclip.errors import DataError, PackError, UsageError
+from mclip.errors import DataError, PackError, UsageError, choices
 from mclip.export.bank import build_bank
 from mclip.export.graphs import Exportable, exportables, to_onnx
 from mclip.export.precision import reduced_table, to_fp16, to_int8, to_stored_int8
@@ -111,7 +111,7 @@ def export_pack(
     """
     for wanted in (precision, text_precision):
         if wanted not in PRECISIONS:
-            raise UsageError(f"there is no precision {wanted!r}", f"choose one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"there is no precision {wanted!r}", choices(wanted, PRECISIONS))
     if image_tower and teacher is None:
         raise UsageError("--image-tower: a pack without text has no image tower either", "leave --without-text out")
     if image_tower and teacher is not None and teacher.image_module is None:

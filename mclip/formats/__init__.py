@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mclip.errors import MotionError, UsageError
+from mclip.errors import MotionError, UsageError, meant
 from mclip.formats.style import Style, choose
 from mclip.motion import Motion, load_npz
 
@@ -34,9 +34,10 @@ def load(path: Path, *, rig: Path | None = None, take: str | None = None) -> Mot
     names = [name for name, _ in motions if name]
     if not names:
         raise UsageError(f"{path}: has one motion without a name, not {take!r}", "leave --take out")
+    listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     raise UsageError(
         f"{path}: has {len(motions)} animations" if take is None else f"{path}: has no animation {take!r}",
-        f"choose one with --take: {', '.join(names[:_SHOWN])}" + (", ..." if len(names) > _SHOWN else ""),
+        f"{meant(take or '', names)}choose one with --take: {listed}",
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mclip.errors import UsageError
+from mclip.errors import UsageError, choices
 from mclip.motion import LAYOUTS
 
 CENTIMETRES = 100.0
@@ -57,8 +57,8 @@ def choose(path: Path, style: Style) -> Chosen:
     suffix = path.suffix.lower()
     if style.up not in (None, "y", "z"):
         raise UsageError(f"--up {style.up} is no axis that can point up", "choose y or z")
-    if style.layout not in (None, *LAYOUTS):
-        raise UsageError(f"there is no layout {style.layout!r}", f"choose one of {', '.join(LAYOUTS)}")
+    if style.layout is not None and style.layout not in LAYOUTS:
+        raise UsageError(f"there is no layout {style.layout!r}", choices(style.layout, LAYOUTS))
     if style.layout is not None and suffix != ".npz":
         raise UsageError(f"--layout has no effect on {suffix} files", "it chooses the joints of a .npz")
     if style.scale is not None and not _MIN_SCALE <= style.scale <= _MAX_SCALE:

@@ -66,10 +66,20 @@ def fit(vertices: NDArray[np.float32], axes: NDArray[np.float64], margin: float 
     A vertex (x, y, z) in camera axes is inside when |x - eye_x| <= k (eye_z - z) with k = HALF_SIDE / margin, and the
     same for y. Each side of the picture is one linear bound over all vertices: the nearest eye has a closed form.
     """
+    return fit_bounds(bounds(vertices, axes, margin), axes, margin)
+
+
+def bounds(vertices: NDArray[np.float32], axes: NDArray[np.float64], margin: float = MARGIN) -> NDArray[np.float64]:
+    """What `fit` needs to know of vertices (N, 3): (4,); of more vertices it is the largest of each of the four."""
     k = HALF_SIDE / margin
     x, y, z = axes.astype(np.float32) @ vertices.T * np.array([[1.0], [1.0], [k]], np.float32)
-    right, left, top, bottom = (float(bound.max()) for bound in (z + x, z - x, z + y, z - y))
-    distance = max(right + left, top + bottom) / (2 * k)
+    return np.array([bound.max() for bound in (z + x, z - x, z + y, z - y)], np.float64)
+
+
+def fit_bounds(sides: NDArray[np.float64], axes: NDArray[np.float64], margin: float = MARGIN) -> Camera:
+    """The camera of `fit` for vertices with these `bounds` (4,)."""
+    right, left, top, bottom = sides.tolist()
+    distance = max(right + left, top + bottom) / (2 * HALF_SIDE / margin)
     return Camera(np.array([(right - left) / 2, (top - bottom) / 2, distance]) @ axes, axes)
 
 

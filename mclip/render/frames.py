@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mclip.body.model import Body
 from mclip.body.skinning import pose_vertices, shape_of, transforms
-from mclip.errors import AssetError, UsageError
+from mclip.errors import AssetError, UsageError, choices
 from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import Motion
 from mclip.render.camera import Camera, portrait, portrait_axes
@@ -101,7 +101,7 @@ def _posed_frames(body: Body, motion: Motion, joints: NDArray[np.float32], size:
 def find_backend(name: str) -> Draw:
     """The drawing function of a backend. numba falls back to numpy, which draws the same, where it is not installed."""
     if name not in BACKENDS:
-        raise UsageError(f"there is no renderer {name!r}", f"choose one of {', '.join(BACKENDS)}")
+        raise UsageError(f"there is no renderer {name!r}", choices(name, BACKENDS))
     if name == "pyrender":
         try:
             from mclip.render.pyrender_backend import draw as pyrender_draw

@@ -221,6 +221,11 @@ class Engine:
             result[chunk] = self._run("motion_decoder", shape, latents[chunk], mask[chunk])
         return result
 
+    def decode_shown(self, latents: NDArray[np.float32], frames: Sequence[int]) -> list[NDArray[np.float32]]:
+        """What is shown of latents (N, D), each of so many frames T: features (T, 25, 6), without tremor."""
+        mask = np.arange(max(frames, default=0)) < np.array(frames)[:, None]  # (N, T)
+        return [self.kind.steady(row[:count]) for row, count in zip(self.decode(latents, mask), frames, strict=True)]
+
     @cached_property
     def _table(self) -> TokenTable | None:
         return open_table(self.pack) if TOKEN_TABLE in self.manifest.files else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import UsageError
+from mclip.errors import UsageError, choices
 from mclip.geometry import Array
 from mclip.motion import Motion
 from mclip.runtime import windows as framing
@@ -102,7 +102,7 @@ def check_options(ends: int, steps: int, path: str, easing: str) -> None:
         raise UsageError(f"--steps {steps} is not between {ends}, the number of ends, and {MAX_STEPS}")
     for name, value, known in (("path", path, PATHS), ("easing", easing, EASINGS)):
         if value not in known:
-            raise UsageError(f"there is no {name} {value!r}", f"choose one of {', '.join(known)}")
+            raise UsageError(f"there is no {name} {value!r}", choices(value, known))
 
 
 def steps_between(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import DataError, UsageError
+from mclip.errors import DataError, UsageError, meant
 from mclip.runtime.babel import BABEL_60, BABEL_120
 from mclip.runtime.engine import Engine, shorten
 
@@ -116,7 +116,8 @@ def _read_file(path: Path) -> list[tuple[str, str]]:
             content = file.read(MAX_LABEL_BYTES + 1)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror})", f"a file, a list with commas, or {' or '.join(NAMED)}"
+            f"{path}: cannot be read ({error.strerror})",
+            f"{meant(str(path), NAMED)}a file, a list with commas, or {' or '.join(NAMED)}",
         ) from None
     if len(content) > MAX_LABEL_BYTES:
         raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES // 1_000_000} MB")

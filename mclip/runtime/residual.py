@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import UsageError
+from mclip.errors import UsageError, meant
 from mclip.geometry import (
     Array,
     axis_angle_to_matrix,
@@ -67,7 +67,7 @@ def joint_weights(only: str | None) -> NDArray[np.float64]:
         if name not in PARTS and name not in JOINT:
             raise UsageError(
                 f"--only {only}: there is no body part or joint {name!r}",
-                f"parts: {', '.join(PARTS)}; joints: {', '.join(JOINT_NAMES)}",
+                f"{meant(name, [*PARTS, *JOINT_NAMES])}parts: {', '.join(PARTS)}; joints: {', '.join(JOINT_NAMES)}",
             )
         for joint, weight in PARTS.get(name, {name: 1.0}).items():
             weights[JOINT[joint]] = max(weights[JOINT[joint]], weight)

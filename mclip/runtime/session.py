@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mclip.errors import DeviceError, PackError, UsageError
+from mclip.errors import DeviceError, PackError, UsageError, choices
 from mclip.runtime.driver import has_nvidia_driver as _has_nvidia_driver
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -30,7 +30,7 @@ class Session:
         Raises PackError if it is no model, UsageError for no known device, DeviceError if the device cannot be had.
         """
         if device not in DEVICES:
-            raise UsageError(f"there is no device {device!r}", f"choose one of {', '.join(DEVICES)}")
+            raise UsageError(f"there is no device {device!r}", choices(device, DEVICES))
         if device == "cuda" and _CUDA not in onnxruntime.get_available_providers():
             raise DeviceError("this onnxruntime is built without CUDA", _GET_CUDA)
         if device == "cuda" and not _has_nvidia_driver():

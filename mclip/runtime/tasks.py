@@ -156,15 +156,18 @@ def _decode_block(engine: Engine, draws: list[_Draw], fps: float | None) -> Iter
 
 
 def _decode(engine: Engine, draws: list[_Draw], fps: float | None) -> Iterator[Generated]:
-    lengths = np.array([draw.frames for draw in draws])
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
-    features = engine.decode(np.stack([draw.latent for draw in draws]), mask)
-    for frames, group in groupby(zip(draws, features, strict=True), lambda item: item[0].frames):
-        alike, rows = zip(*group, strict=True)
-        shown = engine.kind.steady(np.stack(rows)[:, :frames])
-        for draw, motion in zip(alike, to_motions(shown, engine.manifest.fps, engine.kind), strict=True):
-            told = replace(motion, origin=draw.origin)
-            yield Generated(draw.prompt, told.resample(fps) if fps else told, draw.match)
+    made = decode(engine, np.stack([draw.latent for draw in draws]), [draw.frames for draw in draws])
+    for draw, motion in zip(draws, made, strict=True):
+        motion = replace(motion, origin=draw.origin)
+        yield Generated(draw.prompt, motion.resample(fps) if fps else motion, draw.match)
+
+
+def decode(engine: Engine, latents: NDArray[np.float32], frames: Sequence[int]) -> list[Motion]:
+    """The motions of latents (N, D), each of so many frames, see `to_motion`; neighbours of one length together."""
+    motions: list[Motion] = []
+    for _, shown in groupby(engine.decode_shown(latents, frames), len):
+        motions += to_motions(np.stack(list(shown)), engine.manifest.fps, engine.kind)
+    return motions
 
 
 def _length(engine: Engine, wanted: int | None, match: Match | None) -> int:

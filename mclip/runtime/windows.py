@@ -86,7 +86,7 @@ def encode(engine: Engine, features: NDArray[np.float32]) -> NDArray[np.float32]
 
 def decode(engine: Engine, latents: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
     """smpl24 features (K, W, 25, 6) of latents (K, D), W = `frames`."""
-    features = engine.kind.steady(engine.decode(latents, np.ones((len(latents), frames), np.bool_)))
+    features = np.stack(engine.decode_shown(latents, [frames] * len(latents)))
     if engine.kind is not SMPL24:
         rotations, transl = engine.kind.decode_generated(features)
         features = SMPL24.encode(matrix_to_rot6d(rotations), transl)

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mclip.errors import DeviceError, UsageError
+from mclip.errors import DeviceError, UsageError, choices
 
 DEVICES = ("auto", "cpu", "cuda")
 # The first process may embed a whole store's pictures while the others wait for it.
@@ -135,7 +135,7 @@ def is_leader() -> bool:
 
 def _choose(device: str) -> str:
     if device not in DEVICES:
-        raise UsageError(f"there is no device {device!r}", f"choose one of {', '.join(DEVICES)}")
+        raise UsageError(f"there is no device {device!r}", choices(device, DEVICES))
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise DeviceError("torch finds no CUDA here", "install a CUDA build of torch, or leave --device out")

@@ -1,12 +1,15 @@
-"""From one motion file to another."""
+"""From motion files to others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mclip.console import progress
 from mclip.errors import MclipError, UsageError
 from mclip.formats import check_readable, check_writable, load
+from mclip.formats.folder import gather, reason_of
 from mclip.formats.positions import HUMANML3D_FPS
 from mclip.formats.style import Chosen, Style, choose
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion, load_npz
@@ -20,6 +23,14 @@ class Converted:
     path: Path
     motion: Motion
     style: Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was not converted, and why."""
+
+    path: str
+    reason: str
 
 
 def convert(
@@ -40,13 +51,7 @@ def convert(
     check_readable(source)
     path = source.with_suffix(".npz") if target is None else target
     _check_target(source, path, force=force)
-    chosen = choose(path, style or Style())
-    if path.suffix.lower() == ".npy":
-        if fps not in (None, HUMANML3D_FPS):
-            raise UsageError(f"--fps {fps:g}: a .npy has {HUMANML3D_FPS:g}", "leave --fps out, or choose .csv")
-        fps = HUMANML3D_FPS
-    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
-        raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
+    chosen, fps = _check_options(path, style, fps)
     motion = load(source, rig=rig, take=take)
     if fps is not None:
         if motion.seconds * fps > MAX_FRAMES:
@@ -55,6 +60,74 @@ def convert(
     motion = replace(motion, origin={**motion.origin, "command": "convert", "source": source.name})
     save(path, motion, style)
     return Converted(path, motion, chosen)
+
+
+def convert_all(
+    sources: Sequence[Path],
+    folder: Path,
+    suffix: str = ".npz",
+    style: Style | None = None,
+    *,
+    fps: float | None = None,
+    rig: Path | None = None,
+    take: str | None = None,
+    force: bool = False,
+) -> Iterator[Converted | Skipped]:
+    """Convert files, and those in folders, into files of `folder`, where those of a folder keep their places.
+
+    A file that cannot be converted does not end it, and is named with the reason. Options: see `convert`.
+    Raises UsageError, before anything is written, for what is wrong for all; MotionError and DataError as
+    `mclip.formats.folder.gather`.
+    """
+    check_writable(Path(f"a{suffix}"))
+    _check_options(Path(f"a{suffix}"), style, fps)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file", "name a folder with -o")
+    targets: dict[Path, Path] = {}
+    skipped = []
+    for source in sources:
+        found, bad = gather([source])
+        skipped += [Skipped(path, reason) for path, reason in bad]
+        for path in found:
+            place = path.relative_to(source) if source.is_dir() else Path(path.name)
+            targets.setdefault(path, folder / place.with_suffix(suffix))
+    return _convert_each(targets, skipped, style, fps=fps, rig=rig, take=take, force=force)
+
+
+def _convert_each(
+    targets: Mapping[Path, Path],
+    skipped: Sequence[Skipped],
+    style: Style | None,
+    *,
+    fps: float | None,
+    rig: Path | None,
+    take: str | None,
+    force: bool,
+) -> Iterator[Converted | Skipped]:
+    yield from skipped
+    written: dict[Path, Path] = {}
+    with progress("convert", len(targets)) as bar:
+        for source, target in targets.items():
+            try:
+                if target in written:
+                    raise UsageError(f"{target} was made of {written[target]}")
+                yield convert(source, target, style, fps=fps, rig=rig, take=take, force=force)
+                written[target] = source
+            except (MclipError, OSError, MemoryError) as error:
+                yield Skipped(str(source), reason_of(error, source))
+            bar.advance(note=source.name)
+
+
+def _check_options(path: Path, style: Style | None, fps: float | None) -> tuple[Chosen, float | None]:
+    """The style and frame rate of a file to be written to `path`."""
+    chosen = choose(path, style or Style())
+    if path.suffix.lower() == ".npy":
+        if fps not in (None, HUMANML3D_FPS):
+            raise UsageError(f"--fps {fps:g}: a .npy has {HUMANML3D_FPS:g}", "leave --fps out, or choose .csv")
+        fps = HUMANML3D_FPS
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
+    return chosen, fps
 
 
 def _check_target(source: Path, path: Path, *, force: bool) -> None:

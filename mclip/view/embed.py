@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.body.model import Body, load_body
+from mclip.body.model import load_body
 from mclip.motion import Motion
 from mclip.skeleton.smpl import PARENTS
 
@@ -38,12 +38,12 @@ def embed_body() -> dict[str, Any]:
     body = load_body()
     low = body.v_template.min(axis=0).astype(np.float64)
     step = (body.v_template.max(axis=0) - low) / 65535
-    joints, weights = _influences(body)
+    joints, weights = body.strongest(INFLUENCES)
     columns = [
         *np.round((body.v_template - low) / step).astype("<u2").T,
         *body.faces.astype("<u2").T,
-        *joints.T,
-        *weights.T,
+        *joints.astype(np.uint8).T,
+        *np.round(weights * 255).astype(np.uint8).T,
     ]
     return {
         "vertices": len(body.v_template),
@@ -71,15 +71,6 @@ def embed_motion(motion: Motion) -> dict[str, Any]:
         "unit": unit,
         "data": _block(columns),
     }
-
-
-def _influences(body: Body) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Joints and weights (V, 4) of each vertex, the strongest first; the weights of a vertex sum to about 255."""
-    joints, weights = (np.zeros((len(body.v_template), INFLUENCES), np.uint8) for _ in range(2))
-    index, weight = (values[:, :INFLUENCES] for values in body.influences)
-    joints[:, : index.shape[1]] = index
-    weights[:, : index.shape[1]] = np.round(weight / weight.sum(axis=1, keepdims=True) * 255)
-    return joints, weights
 
 
 def _wrapped(pose: NDArray[np.float32]) -> NDArray[np.float64]:

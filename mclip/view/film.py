@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mclip.body.model import Body
@@ -25,12 +24,16 @@ MAX_FRAMES = 27_000
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """Pictures of one size (pixels) at a constant rate, drawn as they are asked for."""
+    """Pictures of one size (pixels) at a constant rate, drawn as they are asked for.
+
+    sample: draws about as many of them as it is told, from the beginning to the end
+    """
 
     size: tuple[int, int]
     fps: float
     frames: int
     pictures: Iterator[Image.Image]
+    sample: Callable[[int], Iterator[Image.Image]]
 
 
 def film(
@@ -77,17 +80,19 @@ def film(
     for (caption, _), (x, y) in zip(motions, places, strict=True):
         draw.text((x + text // 2, y - head + text // 2), shortened(caption, font, width - text), fill=INK, font=font)
 
-    def pictures() -> Iterator[Image.Image]:
+    total = max(map(len, shown))
+
+    def pictures(step: int = 1) -> Iterator[Image.Image]:
         running = [
-            draw_frames(stage, size=size, backend=backend, transparent=transparent, columns=cut)
+            draw_frames(stage.every(step), size=size, backend=backend, transparent=transparent, columns=cut)
             for stage, cut in zip(stages, cuts, strict=True)
         ]
-        for _ in range(max(map(len, shown))):
+        picture = canvas.copy()
+        for _ in range(0, total, step):
             for cell, place in zip(running, places, strict=True):
-                picture = next(cell, None)
-                if picture is not None:
-                    own = picture if transparent else picture[..., :3]
-                    canvas.paste(Image.fromarray(np.ascontiguousarray(own)), place)
-            yield canvas.copy()
+                drawn = next(cell, None)
+                if drawn is not None:
+                    picture.paste(Image.fromarray(drawn), place)
+            yield picture.copy()
 
-    return Film(canvas.size, rate, max(map(len, shown)), pictures())
+    return Film(canvas.size, rate, total, pictures(), lambda count: pictures(max(total // count, 1)))

@@ -75,19 +75,15 @@ def _joint_nodes(joints: NDArray[np.float32], lift: NDArray[np.float32]) -> list
 
 
 def _primitive(file: GltfBuilder, body: Body, vertices: NDArray[np.float32]) -> dict[str, object]:
-    joints, weights = body.influences  # strongest first
-    joints, weights = joints[:, :_INFLUENCES], weights[:, :_INFLUENCES].astype(np.float64)
-    missing = _INFLUENCES - joints.shape[1]
-    joints, weights = np.pad(joints, ((0, 0), (0, missing))), np.pad(weights, ((0, 0), (0, missing)))
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    joints, weights = body.strongest(_INFLUENCES)
     index_type = np.uint16 if len(vertices) < 1 << 16 else np.uint32
     return {
         "attributes": {
             "POSITION": file.add(vertices, target=ARRAY, bounds=True),
             "NORMAL": file.add(_normals(vertices, body.faces), target=ARRAY),
-            # A joint without weight has to be joint 0.
-            "JOINTS_0": file.add(np.where(weights > 0, joints, 0).astype(np.uint8), target=ARRAY),
-            "WEIGHTS_0": file.add(weights, target=ARRAY),
+            # A joint without weight has to be joint 0, as `strongest` has it.
+            "JOINTS_0": file.add(joints.astype(np.uint8), target=ARRAY),
+            "WEIGHTS_0": file.add(weights.astype(np.float32), target=ARRAY),
         },
         "indices": file.add(body.faces.reshape(-1).astype(index_type), target=ELEMENTS),
         "material": 0,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -28,10 +30,14 @@ SUFFIXES: tuple[str, ...] = (".png", *FILMS)
 SMALL = 160
 # The note in a picture that says that we made the file.
 MARK = "mclip"
-# All pictures of a .gif or .webp are held before they are written.
-MAX_FILM_BYTES = 1_500_000_000
+# All pictures of a .gif are held before they are written, a byte a pixel.
+MAX_GIF_BYTES = 1_000_000_000
+# A film's metadata, with some bytes for each of its frames.
+_MAX_MOOV = 16 * 2**20
 # A .gif has 256 colours, one of which is none. Every so many frames one is looked at to choose them.
 _COLOURS, _LOOKED_AT = 255, 8
+# A picture of a .webp is what changed since the one before. Every so many one is whole, or small changes would add up.
+_KEY = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +134,15 @@ def write_preview(
     if path.suffix.lower() == ".mp4":
         _write_mp4(path, made, command)
         return
-    if made.frames * made.size[0] * made.size[1] * 4 > MAX_FILM_BYTES:
+    if path.suffix.lower() == ".webp":
+        _write_webp(path, made, command)
+        return
+    if made.frames * made.size[0] * made.size[1] > MAX_GIF_BYTES:
         raise UsageError(
             f"{path}: {made.frames} pictures of {made.size[0]} by {made.size[1]} pixels are too many",
-            "choose a lower --fps, a smaller --size, or .mp4",
+            "choose a lower --fps, a smaller --size, .webp or .mp4",
         )
-    (_write_gif if path.suffix.lower() == ".gif" else _write_webp)(path, made, command)
+    _write_gif(path, made, command)
 
 
 def write_sheet(path: Path, motions: Sequence[tuple[str, Motion]], body: Body, *, command: str) -> None:
@@ -158,28 +167,46 @@ def _durations(made: Film, unit: int) -> list[int]:
     return [max(end - start, unit) for start, end in zip([0, *ends], ends, strict=False)]
 
 
+class _Reel(Image.Image):
+    """A film as Pillow reads one that it is to write: each picture is drawn when its turn has come."""
+
+    def __init__(self, made: Film) -> None:
+        super().__init__()
+        self.n_frames = made.frames
+        self._pictures, self._shown = made.pictures, -1
+        self.seek(0)
+
+    def tell(self) -> int:
+        return max(self._shown, 0)
+
+    def seek(self, frame: int) -> None:
+        # When all is written Pillow wants to be back where it began; there is no way back, and no need.
+        while self._shown < frame:
+            picture = next(self._pictures)
+            self.im, self._mode, self._size = picture.im, picture.mode, picture.size
+            self._shown += 1
+
+
 def _write_webp(path: Path, made: Film, command: str) -> None:
-    first, *rest = made.pictures
     with atomic_path(path) as temporary:
-        first.save(
-            temporary, "WEBP", save_all=True, append_images=rest, duration=_durations(made, 1), loop=0,
-            quality=80, method=0, xmp=_note(command),
+        _Reel(made).save(
+            temporary, "WEBP", save_all=True, duration=_durations(made, 1), loop=0,
+            quality=80, method=0, kmin=_KEY, kmax=_KEY + 1, xmp=_note(command),
         )  # fmt: skip
 
 
 def _write_gif(path: Path, made: Film, command: str) -> None:
-    pictures = list(made.pictures)
     # One palette for all, or colours would flicker; without dithering, which would crawl.
-    looked_at = pictures[:: max(len(pictures) // _LOOKED_AT, 1)]
+    looked_at = [picture.convert("RGB") for picture in made.sample(_LOOKED_AT)]
     strip = Image.new("RGB", (made.size[0], made.size[1] * len(looked_at)), "white")
     for index, picture in enumerate(looked_at):
-        strip.paste(picture.convert("RGB"), (0, made.size[1] * index))
+        strip.paste(picture, (0, made.size[1] * index))
     palette = strip.quantize(_COLOURS, Image.Quantize.MEDIANCUT)
     # The brightest colour chosen is a mean of near whites; paper is white.
     colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
     colours[colours.sum(axis=1, dtype=int).argmax()] = 255
     palette.putpalette(colours.tobytes())
-    first, *rest = (_with_palette(picture, palette) for picture in pictures)
+    first, *rest = (_with_palette(picture, palette) for picture in made.pictures)
     with atomic_path(path) as temporary:
         first.save(
             temporary, "GIF", save_all=True, append_images=rest, duration=_durations(made, 10), loop=0,
@@ -205,12 +232,29 @@ def _require_av() -> None:
 
 
 def _is_own_mp4(path: Path) -> bool:
-    # The note stands in the file as it is, near its end or its beginning.
+    """Whether our note stands in the box of a film's metadata; the film itself is not read."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        with path.open("rb") as file:
+            size, name = _box(file)
+            if name != b"ftyp":
+                return False
+            while name != b"moov":
+                file.seek(size, os.SEEK_CUR)
+                size, name = _box(file)
+            return _note("")[:9] in file.read(min(size, _MAX_MOOV))
+    except (OSError, ValueError):
         return False
-    return content[4:8] == b"ftyp" and _note("")[:9] in content
+
+
+def _box(file: BinaryIO) -> tuple[int, bytes]:
+    """How many bytes follow in the box that begins here, and its name. Raises ValueError where there is none."""
+    head = file.read(8)
+    size, name = int.from_bytes(head[:4], "big") - 8, head[4:]
+    if size == 1 - 8:
+        size = int.from_bytes(file.read(8), "big") - 16
+    if size < 0 or len(name) < 4:
+        raise ValueError("no box")
+    return size, name
 
 
 def _write_mp4(path: Path, made: Film, command: str) -> None:
