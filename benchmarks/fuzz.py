@@ -125,7 +125,7 @@ def _short_npz() -> list[bytes]:
                 path = Path(name) / f"{layout}-{up}.npz"
                 motion.save(path, layout=layout, up=up)
                 seeds.append(path.read_bytes())
-    parts = {"root_orient": motion.pose[:, 0], "pose_body": motion.pose[:, 1:22].reshape(3, 63)}
+    parts: dict[str, Any] = {"root_orient": motion.pose[:, 0], "pose_body": motion.pose[:, 1:22].reshape(3, 63)}
     split = io.BytesIO()
     np.savez(split, trans=motion.transl, mocap_frame_rate=np.array(30), gender=np.array(b"female"), **parts)
     return [*seeds, split.getvalue()]
@@ -145,8 +145,8 @@ def _short_glb() -> list[bytes]:
             nodes.append({"name": name, "translation": place.tolist()})
             if parent >= 0:
                 nodes[parent].setdefault("children", []).append(joint)
-        turn = np.float32([[0, 0, 0, 1], [0.6, 0, 0, 0.8], [0, 0.6, 0, 0.8]])
-        times = builder.add(np.float32([0, 0.1, 0.2]))
+        turn = np.array([[0, 0, 0, 1], [0.6, 0, 0, 0.8], [0, 0.6, 0, 0.8]], np.float32)
+        times = builder.add(np.array([0, 0.1, 0.2], np.float32))
         outputs = {
             "LINEAR": builder.add(turn),
             "STEP": builder.add((turn * 127).astype(np.int8)),
@@ -361,7 +361,7 @@ def fuzz(name: str, seconds: int, out: Path, scratch: Path) -> None:
     (scratch / "words").write_text(_words(seeds), encoding="utf-8")
     size = int(re.findall(r"VmSize:\s*(\d+)", Path("/proc/self/status").read_text())[0]) << 10
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    flags = {"max_total_time": seconds, "max_len": MAX_BYTES, "timeout": 120, "rss_limit_mb": 0}
+    flags: dict[str, object] = {"max_total_time": seconds, "max_len": MAX_BYTES, "timeout": 120, "rss_limit_mb": 0}
     flags |= {"print_final_stats": 1, "dict": scratch / "words", "artifact_prefix": f"{out}/", "seed": 1}
     folders = [str(out / name), str(scratch / "seeds")]
     atheris.Setup(

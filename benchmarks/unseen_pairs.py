@@ -27,7 +27,8 @@ from benchmarks.held_out import set_of
 from benchmarks.judge import SHORTEST, WINDOW, split_label
 from benchmarks.recordings import captions_of, labels_of
 from benchmarks.table import shares
-from mclip.data.dataset import gather, spans_of
+from mclip.data.dataset import spans_of
+from mclip.data.gathering import gather
 from mclip.data.labels import swap_left_right
 from mclip.data.store import SPLITS, MotionStore, read_store
 from mclip.evaluate.protocol import cut

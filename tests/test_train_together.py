@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ def children(pid: int) -> list[int]:
 
 def test_a_batch_that_cannot_be_divided_is_told(store_path: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"optim\.batch is 8, which cannot be divided among 3 processes"):
-        _train(recipe(store_path), tmp_path / "run", None, PUBLISHED, World(0, 3, torch.device("cpu")))
+        _train(recipe(store_path), tmp_path / "run", None, PUBLISHED, World(0, 3, torch.device("cpu")), ExitStack())
     assert not (tmp_path / "run").exists()
 
 

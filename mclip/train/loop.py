@@ -68,14 +68,8 @@ def train(
     lacks bf16 or has too little memory, DivergedError when the loss is lost.
     """
     try:
-        with join_world(device) as world:
-            if recipe.optim.batch % world.size:
-                raise RecipeError(
-                    f"optim.batch is {recipe.optim.batch}, which cannot be divided among {world.size} processes",
-                    "start another number of them, or change optim.batch",
-                )
-            with ExitStack() as stack:
-                return _train(recipe, run, stop_at, weights, world, stack)
+        with join_world(device) as world, ExitStack() as stack:
+            return _train(recipe, run, stop_at, weights, world, stack)
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
             raise
@@ -87,6 +81,11 @@ def train(
 
 def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, world: World, stack: ExitStack) -> Report:
     """stack: what the run directory is held with until training ends."""
+    if recipe.optim.batch % world.size:
+        raise RecipeError(
+            f"optim.batch is {recipe.optim.batch}, which cannot be divided among {world.size} processes",
+            "start another number of them, or change optim.batch",
+        )
     with world.leader_first():
         checkpoint = check_run(run, recipe)
         if world.leads:
