@@ -16,6 +16,8 @@ MAX_FILE_BYTES = 1 << 30
 MAX_JOINTS = 1000
 # float64 matrices of all joints and frames are held at once, about 200 bytes a joint and frame: 4 GB.
 MAX_JOINT_FRAMES = 20_000_000
+# More than this many, half a gigabyte, only if the file has a number for each: joints without channels cost it nothing.
+FREE_JOINT_FRAMES = 2_000_000
 # Angles in degrees, lengths in any unit; beyond it float32 squares overflow long before a user would see anything.
 MAX_VALUE = 1e9
 
@@ -32,6 +34,29 @@ def read_text(path: Path) -> str:
     # Joint names may be in any encoding; everything else is ASCII.
     text = content.decode("utf-8", errors="replace").removeprefix("\ufeff")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_size(path: Path, frames: int, joints: int, values: int) -> None:
+    """Raise MotionError when so many frames of so many joints, of `values` numbers in the file, are too large."""
+    if frames * joints > min(MAX_JOINT_FRAMES, max(FREE_JOINT_FRAMES, values)):
+        raise MotionError(f"{path}: {frames} frames of {joints} joints are too many", "cut the file into pieces")
+
+
+def first_bad(text: str) -> tuple[int, str]:
+    """Line, counted from 1, and text of the first word that is not a number."""
+    lines = text.splitlines()
+    at = _first_bad_of(lines)
+    words = lines[at].split() if lines else []
+    return (at + 1, words[_first_bad_of(words)][:40]) if words else (1, text.strip()[:40])
+
+
+def _first_bad_of(parts: list[str]) -> int:
+    """The first of the parts that has anything but numbers, or the last: by halves, as each call takes its time."""
+    low, high = 0, len(parts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if numbers(parts[low:middle]) is None else (middle, high)
+    return low
 
 
 def numbers(text: str | list[str]) -> NDArray[np.float64] | None:

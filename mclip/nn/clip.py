@@ -6,6 +6,7 @@ them, about ten long: MotionCLIP aligns by cosine, and decodes them as they are.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import json
@@ -132,7 +133,7 @@ def load_clip(weights: Weights) -> Teacher:
             f"{path}: is not OpenAI's CLIP ViT-B/32, or is cut short: its sha256 is {digest}",
             "download it again; if you mean to use other weights, say so with --unverified",
         )
-    model = _build(_model_code(folder), _read_weights(path), path)
+    model = _build(_model_code(folder), _read_weights(path, archive=verified), path)
     return Teacher(
         name=NAME,
         module=TextTower(model),
@@ -251,19 +252,22 @@ def _model_code(folder: Path) -> ModuleType:
     return module
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive, as published, or of a plain state dict."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated; the published file will stay one
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
-    except RuntimeError:
-        pass  # not TorchScript
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
-        # Of files that are none of its own, torch's reader raises nearly anything.
-        raise AssetError(f"{path}: holds no weights that can be read, or is cut short", _ELSEWHERE) from None
+def _read_weights(path: Path, *, archive: bool) -> dict[str, Tensor]:
+    """The tensors of a plain state dict or, with `archive`, of a TorchScript archive, as published.
+
+    Reading a TorchScript archive runs code that is in it: what the published file's does is known.
+    """
+    with warnings.catch_warnings():
+        # TorchScript is deprecated; the published file will stay one. Of any other, torch says how to run it.
+        warnings.simplefilter("ignore")
+        if archive:
+            with contextlib.suppress(RuntimeError):  # not TorchScript
+                return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            # Of files that are none of its own, torch's reader raises nearly anything.
+            raise AssetError(f"{path}: holds no weights that can be read, or is cut short", _ELSEWHERE) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise AssetError(f"{path}: is no plain state dict of tensors", _ELSEWHERE)
     return state

@@ -88,7 +88,11 @@ class Engine:
                 raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
-        tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(cleaned)]
+        try:
+            tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(cleaned)]
+        except Exception as error:
+            hint = "copy the pack again, or re-run mclip export"
+            raise PackError(f"{self.pack.path}: tokenizer.json cannot read this text ({error})", hint) from None
         limit = self.manifest.max_tokens
         for text, ids in zip(texts, tokens, strict=True):
             if len(ids) > limit and not truncate:
@@ -212,10 +216,10 @@ class Engine:
     def _tokenizer(self) -> Any:
         try:
             tokenizer = Tokenizer.from_buffer(self.pack.read("tokenizer.json"))
-        except PackError:
+        except (PackError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:
-            # The Rust library raises plain Exception.
+        except BaseException as error:
+            # The Rust library raises plain Exception, and where it panics not even that.
             raise PackError(
                 f"{self.pack.path}: tokenizer.json cannot be read ({error})", "re-run mclip export"
             ) from None
@@ -250,9 +254,7 @@ class Engine:
     def _session(self, name: str) -> Session:
         path = self.pack.path / f"{name}.onnx"
         session = Session(self.pack.read_graph(name), str(path), self._device, optimise=not self._quick)
-        expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
-        if session.inputs != expected:
-            raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
+        session.check(self.manifest.graphs[name])
         return session
 
 

@@ -162,6 +162,9 @@ def _parse(path: Path, file: BinaryIO, header: Any) -> Index:
     counts = [windows for entry in entries for _, windows in entry.motions]
     if sum(counts) != rows or min(counts, default=1) < 1 or width < 1:
         raise ValueError("its tables do not fit together")
+    fps = float(header["fps"])
+    if not 1 <= fps <= 1000:
+        raise ValueError(f"it has {fps:g} frames per second")
     bounds = _aligned(file.tell())
     latents = _aligned(bounds + 8 * rows)
     if os.fstat(file.fileno()).st_size != latents + 4 * rows * width:
@@ -174,7 +177,7 @@ def _parse(path: Path, file: BinaryIO, header: Any) -> Index:
     return Index(
         pack=str(header["pack"]),
         digest=str(header["sha256"]),
-        fps=float(header["fps"]),
+        fps=fps,
         entries=entries,
         latents=array(latents, "<f4", rows, width),
         bounds=array(bounds, "<i4", rows, 2),
@@ -236,6 +239,8 @@ def _open(engine: Engine, path: Path, *, rebuild: bool) -> Index | None:
             else f"{path}: was made with another pack of the name {index.pack}",
             "search with that one (--pack), or make the index anew with --rebuild",
         )
+    if index.latents.shape[1] != engine.manifest.latent:
+        raise DataError(f"{path}: the index is damaged (its latents are of another width)", "--rebuild makes it anew")
     return index
 
 

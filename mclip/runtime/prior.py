@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,9 +34,8 @@ from numpy.typing import NDArray
 
 from mclip.errors import PackError
 from mclip.files import atomic_path
+from mclip.npz import read_npz
 
-# A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
-MAX_BANK_BYTES = 500_000_000
 # Between "action" and "style" in a label.
 STYLE_SEPARATOR = "/"
 _PLAIN_STYLE = STYLE_SEPARATOR + "normal"
@@ -286,21 +284,23 @@ _LAYOUT: dict[str, tuple[type, int]] = {
 def load_bank(content: bytes, latent: int) -> Bank:
     """Read bank.npz for latents of width `latent`. Raises PackError for anything else."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BANK_BYTES:
-                raise PackError(f"the bank unpacks to more than {MAX_BANK_BYTES} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _LAYOUT}
+        # It is not compressed: all of its arrays are no larger than the file.
+        arrays: dict[str, NDArray[Any]] = read_npz(io.BytesIO(content), dict.fromkeys(_LAYOUT, len(content)))
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
+        # What is infinite is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            latents, captions = (
+                arrays[name] * arrays[f"{name[:-1]}_scale"][:, None] for name in ("latents", "captions")
+            )
         bank = Bank(
-            latents=arrays["latents"] * arrays["latent_scale"][:, None],
+            latents=latents,
             frames=arrays["frames"],
             names=_from_lines(arrays["names"]),
             label=arrays["label"],
             labels=_from_lines(arrays["labels"]),
-            captions=arrays["captions"] * arrays["caption_scale"][:, None],
+            captions=captions,
             texts=_from_lines(arrays["texts"]),
             offsets=arrays["offsets"],
             ids=arrays["ids"],

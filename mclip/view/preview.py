@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,11 @@ def is_preview(path: Path) -> bool:
     if path.suffix.lower() == ".mp4":
         return _is_own_mp4(path)
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("PNG", "GIF", "WEBP")) as picture:
             notes = (picture.info.get(key, b"") for key in ("comment", "xmp"))
             return MARK in picture.info or any(bytes(note).startswith(_note("")[:9]) for note in notes)
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+    except Exception:
+        # PIL raises a dozen kinds for files that are no pictures.
         return False
 
 
@@ -205,12 +207,12 @@ def _require_av() -> None:
 
 
 def _is_own_mp4(path: Path) -> bool:
-    # The note stands in the file as it is, near its end or its beginning.
+    # The note stands in the file as it is, in front of the pictures or behind them: the file is not read but mapped.
     try:
-        content = path.read_bytes()
-    except OSError:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content[4:8] == b"ftyp" and content.find(_note("")[:9]) >= 0
+    except (OSError, ValueError):
         return False
-    return content[4:8] == b"ftyp" and _note("")[:9] in content
 
 
 def _write_mp4(path: Path, made: Film, command: str) -> None:
