@@ -22,7 +22,8 @@ from mclip.names import REPRESENTATIONS
 
 # Far above any model this is meant for; a slip of the keyboard should not fill the memory.
 MAX_SIZE = 16_384
-MAX_LAYERS = 256
+# Deeper than any model of motion by far.
+MAX_LAYERS = 64
 
 # The name of a recipe becomes that of a folder and of a pack.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -50,6 +50,8 @@ _FIXED: Mapping[str, object] = {
 _POSITIONS = 5000
 _POSITION_TOLERANCE = 1e-3
 
+# Names in a message.
+_SHOWN = 6
 # Ours on the left, the original's on the right; LAYERS are those of torch.nn.TransformerEncoder and -Decoder.
 _ENCODER = {"embed": "skelEmbedding"}
 _DECODER = {"features": "finallayer"}
@@ -193,7 +195,9 @@ def _convert(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dic
     missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names
+            f"{what} {', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
+            for what, names in (("lacks", missing), ("has unknown", unexpected))
+            if names
         ]
         raise DataError(f"{path}: {' and '.join(parts)}", f"does {OPTIONS} belong to it?")
     for name, shape in shapes.items():

@@ -25,11 +25,12 @@ MAX_VALUE = 1e9
 def read_text(path: Path) -> str:
     """The text of a file. Raises MotionError when it cannot be read or is larger than MAX_FILE_BYTES."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        # Asked for at most so many bytes, Python takes memory for all of them first.
+        large = path.stat().st_size > MAX_FILE_BYTES
+        content = b"" if large else path.read_bytes()
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if len(content) > MAX_FILE_BYTES:
+    if large:
         raise MotionError(f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB", "cut the file into pieces")
     # Joint names may be in any encoding; everything else is ASCII.
     text = content.decode("utf-8", errors="replace").removeprefix("\ufeff")

@@ -136,7 +136,7 @@ def load_index(path: Path) -> Index:
         _check_magic(path, file.read(len(MAGIC)))
         try:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
+            if length > min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size):
                 raise ValueError(f"its header has {length} bytes")
             return _parse(path, file, json.loads(file.read(length)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError, struct.error) as error:
