@@ -195,7 +195,7 @@ def _convert(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dic
     missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
+            f"{what} {', '.join(names[:_SHOWN])}" + (", ..." if len(names) > _SHOWN else "")
             for what, names in (("lacks", missing), ("has unknown", unexpected))
             if names
         ]

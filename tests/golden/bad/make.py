@@ -259,7 +259,7 @@ def _() -> str:
 
 @file("unfolds.amc")
 def _() -> str:
-    return "".join(f"{i % 10}\nb0\n" for i in range(3800))
+    return "".join(f"{i % 10}\nb0\n" for i in range(3600))
 
 
 # --- .glb ------------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ GLBS: dict[str, Callable[[], bytes]] = {
     "hours": lambda: glb(binary=np.array([0, 1e7], np.float32).tobytes() + KEYS[8:]),
     "nan": lambda: glb(binary=np.array([0, np.nan], np.float32).tobytes() + KEYS[8:]),
     "backwards": lambda: glb(binary=np.array([1, 0], np.float32).tobytes() + KEYS[8:]),
-    "deep": lambda: container(b"[" * 1200, b""),
+    "deep": lambda: container(b"[" * 1100, b""),
     "big-number": lambda: glb(at("nodes", 0, "translation", value=[10**400, 0, 0])),
     "length": lambda: struct.pack("<5I", 0x46546C67, 2, 0xFFFFFFFF, 0xFFFFFFF0, 0x4E4F534A) + b"{}  ",
     "types": lambda: glb(at("animations", 0, "channels", value=[None, 3, "x"])),
@@ -368,40 +368,40 @@ def _() -> bytes:
 # --- TOML, JSON, CSV, YAML -------------------------------------------------------------------------------------------
 
 FILES |= {
-    "deep.toml": lambda: b"name = " + b"[" * 1200,
-    "dots.toml": lambda: b"a" + b".a" * 1500 + b" = 1\n",
-    "hex.toml": lambda: b"name = 0x" + b"f" * 3600,
+    "deep.toml": lambda: b"name = " + b"[" * 1100,
+    "dots.toml": lambda: b"a" + b".a" * 500 + b" = 1\n",
+    "hex.toml": lambda: b"name = 0x" + b"f" * 3575,
     "digits.toml": lambda: b"name = " + b"9" * 4400,
-    "seed.toml": lambda: b'name = "x"\nseed = 0x' + b"f" * 3600,
+    "seed.toml": lambda: b'name = "x"\nseed = 0x' + b"f" * 3575,
     "latin.toml": lambda: b'name = "\xe9"\n',
     "layers.toml": lambda: b'name = "x"\n[model]\nencoder_layers = 16000\n',
-    "rig-hex.toml": lambda: b"[joints]\npelvis = 0x" + b"f" * 3600,
+    "rig-hex.toml": lambda: b"[joints]\npelvis = 0x" + b"f" * 3575,
     "rig-direction.toml": lambda: b'[joints]\npelvis = "hip"\n[rest]\nhip = [0x' + b"f" * 2000 + b", 0, 0]\n",
-    "rig-dots.toml": lambda: b"[joints]\npelvis" + b".a" * 1500 + b" = 1\n",
-    "deep-labels.json": lambda: b"[" * 1200,
+    "rig-dots.toml": lambda: b"[joints]\npelvis" + b".a" * 500 + b" = 1\n",
+    "deep-labels.json": lambda: b"[" * 1100,
     "digits-labels.json": lambda: b"[" + b"9" * 4400 + b"]",
     "object-labels.json": lambda: b'{"walk": 0}',
     "half-labels.json": lambda: b'["walk", "run", "\\ud800"]',
     "field-labels.csv": lambda: b'label\n"' + b"x" * 4_000 + b"\nwalk\n",
     "quote-labels.csv": lambda: b'label\n"walk\n',
-    "long-labels.txt": lambda: b"walk\n" + b"run " * 2000 + b"\n",
+    "long-labels.txt": lambda: b"walk\n" + b"run " * 1000 + b"\n",
     "caption.csv": lambda: b"path,caption\nx.bvh," + b"a" * 4_000 + b"\n",
     "seconds.csv": lambda: b"path,caption,start\nx.bvh,walk," + b"9" * 4400 + b"\n",
     "column.csv": lambda: b"path,caption," + b"x" * 4000 + b"\n",
-    "deep.jsonl": lambda: b'{"path": "x", "caption": ' + b"[" * 1200 + b"\n",
+    "deep.jsonl": lambda: b'{"path": "x", "caption": ' + b"[" * 1100 + b"\n",
     "seconds.jsonl": lambda: b'{"path": "x", "caption": "y", "start": 1' + b"0" * 400 + b"}\n",
     "captions.jsonl": lambda: b'{"path": "x", "caption": ' + b"[" * 500 + b"]" * 500 + b"}\n",
-    "deep-prompts.jsonl": lambda: b'{"text": ' + b"[" * 1200 + b"\n",
+    "deep-prompts.jsonl": lambda: b'{"text": ' + b"[" * 1100 + b"\n",
     "out-prompts.jsonl": lambda: b'{"text": "nods", "out": "../out.npz"}\n{"text": "nods", "out": "/tmp/out.npz"}\n',
     "seconds-prompts.jsonl": lambda: b'{"text": "nods", "seconds": 1' + b"0" * 400 + b"}\n",
     "infinite-prompts.jsonl": lambda: b'{"text": "nods", "seconds": Infinity}\n',
     "list-prompts.jsonl": lambda: b'{"text": ["nods"]}\n',
-    "long-prompts.txt": lambda: b"nods " * 2000,
+    "long-prompts.txt": lambda: b"nods " * 1000,
     "latin-prompts.txt": lambda: b"nods\xff\xfe\n",
-    "deep-axis.json": lambda: b"[" * 1200,
+    "deep-axis.json": lambda: b"[" * 1100,
     "format-axis.json": lambda: b'{"kind": "mclip axis", "format": ' + b"[" * 400 + b"]" * 400 + b"}",
     "classes-number.txt": lambda: b"{}",
-    "classes-deep.txt": lambda: b'{"a": ' + b"[" * 1200,
+    "classes-deep.txt": lambda: b'{"a": ' + b"[" * 1100,
     "classes-twice.txt": lambda: b"walk\nrun\nwalk\n",
 }
 
@@ -459,7 +459,7 @@ FILES |= {
     "global.pkl": lambda: b"cbuiltins\neval\n(S'1'\ntR.",
     "memo.pkl": lambda: opcodes(b"}", b"r" + struct.pack("<I", 0xFFFFFFF0)),
     "bytes.pkl": lambda: b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x.",
-    "deep.pkl": lambda: opcodes(b"]" * 2000 + b"a" * 1999),
+    "deep.pkl": lambda: opcodes(b"]" * 1500 + b"a" * 1499),
     "defaults.pkl": lambda: opcodes(
         b"cnumpy.core.multiarray\n_reconstruct\n", b"N}U\x0c__defaults__U\x01x\x85s\x86b0}"
     ),
@@ -521,11 +521,11 @@ FILES |= {
     "official-tag/checkpoint.pth.tar": lambda: b"x",
     "official-tag/opt.yaml": lambda: b'modeltype: !!python/object/apply:os.mkdir ["harm"]\n',
     "official-hex/checkpoint.pth.tar": lambda: b"x",
-    "official-hex/opt.yaml": lambda: b"latent_dim: 0x" + b"f" * 3600 + b"\n",
+    "official-hex/opt.yaml": lambda: b"latent_dim: 0x" + b"f" * 3575 + b"\n",
     "official-large/checkpoint.pth.tar": lambda: torch_archive(pickle.dumps({}, 2)),
     "official-large/opt.yaml": lambda: b"latent_dim: 16384\nnum_layers: 64\nnum_frames: 60\nff_size: 16384\n",
     "official-deep/checkpoint.pth.tar": lambda: b"x",
-    "official-deep/opt.yaml": lambda: b"a: " + b"[" * 1200,
+    "official-deep/opt.yaml": lambda: b"a: " + b"[" * 1100,
 }
 EMPTY_SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
@@ -542,7 +542,7 @@ LARGE = {"width": 16384, "feedforward": 16384, "encoder_layers": 8, "decoder_lay
 for _name, _state in {
     "run-large": lambda: run_state({"name": "x", "model": LARGE}),
     "run-names": lambda: run_state({"name": "x"}, {"/dev/zero": "0" * 64}),
-    "run-deep": lambda: b'{"sha256": ' + b"[" * 1200,
+    "run-deep": lambda: b'{"sha256": ' + b"[" * 1100,
     "run-list": lambda: b"[1, 2]",
     "run-weights": lambda: run_state({"name": "x", "model": {"latent": 24, "width": 64, "heads": 2}}),
 }.items():
