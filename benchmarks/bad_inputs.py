@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +70,8 @@ ABSURD = (
     "١".encode(), b"4294967296", b"-0.0", b"null", b"[]", b"{}", b'"1"', b"true",
 )  # fmt: skip
 WEIRD: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 10**9, 10**400, 1e308, "", "x", "../../x", "/etc/passwd", "\x00", "\ud800", "a" * 3000, [], {},
-    [[[[]]]], {"a": {"b": 1}}, [None] * 50,
+    None, True, -1, 0, 1, 10**9, 10**400, 1e308, "", "x", "../../x", "/etc/passwd", "\x00", "\ud800", "a" * 3000, [],
+    {}, [[[[]]]], {"a": {"b": 1}}, [None] * 50,
 )  # fmt: skip
 
 
@@ -268,8 +269,8 @@ PROMPTS = {
 }
 OPTIONS = b"modeltype: motionclip\nlatent_dim: 64\nnum_layers: 1\nnum_frames: 20\nglob: true\nlosses: [rc, vel]\n"
 BABEL = (
-    b'{"1": {"feat_p": "A/A/0/0_poses.npz", "dur": 1.5, "seq_ann": {"labels": [{"raw_label": "nod", "proc_label": "nod",'
-    b' "act_cat": ["nod"]}]}, "frame_ann": null}}'
+    b'{"1": {"feat_p": "A/A/0/0_poses.npz", "dur": 1.5, "seq_ann": {"labels": [{"raw_label": "nod", '
+    b'"proc_label": "nod", "act_cat": ["nod"]}]}, "frame_ann": null}}'
 )
 MOTION_COMMANDS = (
     "convert {bad} out/made.npz",
@@ -338,8 +339,6 @@ def texts(assets: Assets, rng: random.Random) -> Iterator[Case]:
         ("export in/checkpoint.pth.tar -o out/pack --without-text", {"in/opt.yaml": OPTIONS}, frozenset({4})),
         ("view in -o out/made.html", {"in/curves.csv": b"step,loss\n1,0.5\n2,0.25\n"}, MOTION),
     ]
-    for group in corpus():
-        yield group
     while True:
         line, files, codes = rng.choice(kinds)
         name = rng.choice(sorted(files))
@@ -356,9 +355,21 @@ def texts(assets: Assets, rng: random.Random) -> Iterator[Case]:
         yield case(assets, line, given, codes, name)
 
 
-def corpus() -> Iterator[Case]:
-    """The hand-made ones, as expected.toml has them."""
-    return iter(())
+def corpus(assets: Assets, _: random.Random) -> Iterator[Case]:
+    """The hand-made ones, each with the command that expected.toml has for it."""
+    for group in tomllib.loads((GOLDEN / "bad" / "expected.toml").read_text(encoding="utf-8"))["commands"]:
+        if "{}" not in group["run"]:
+            continue
+        for name in group["files"]:
+            source = GOLDEN / "bad" / name.split("/")[0]
+            inside = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else []
+            beside = [path for path in source.parent.glob(f"{source.stem}.*") if path.is_file()]
+            files = [(path.relative_to(GOLDEN).as_posix(), path.read_bytes()) for path in (*inside, *beside)]
+            line = group["run"].replace("{}", f"bad/{name}").replace("evaluate pack", "evaluate {good}/pack")
+            for own in ("good.npz", "good.bvh", "store.h5"):
+                line = line.replace(f" {own}", f" {{good}}/{own}")
+            line = line.replace("preprocess motions", "preprocess {good}/library").replace("out/made.h5", "out.h5")
+            yield case(assets, line, files, frozenset({group["code"]}), name)
 
 
 def packs(assets: Assets, rng: random.Random) -> Iterator[Case]:
@@ -441,8 +452,8 @@ def binaries(assets: Assets, rng: random.Random) -> Iterator[Case]:
 
 
 VALUES = (
-    "", "-1", "0", "1", "nan", "inf", "1e309", "99999999999999999999", "../../x", "/dev/null", "a" * 300, "é\udcff", "--",
-    "x,y", "1:2:3", "0:0:0", "\t\n", "[", "none", "good.npz", ".", "{good}/good.npz", "{good}/pack", "{good}",
+    "", "-1", "0", "1", "nan", "inf", "1e309", "99999999999999999999", "../../x", "/dev/null", "a" * 300, "é\udcff",
+    "--", "x,y", "1:2:3", "0:0:0", "\t\n", "[", "none", "good.npz", ".", "{good}/good.npz", "{good}/pack", "{good}",
 )  # fmt: skip
 BASES: dict[str, str] = {
     "generate": "generate nods -o out/x.npz",
@@ -501,6 +512,7 @@ SOURCES: tuple[tuple[Callable[[Assets, random.Random], Iterator[Case]], float], 
     (packs, 0.15),
     (binaries, 0.1),
     (options, 0.15),
+    (corpus, 0.15),
 )
 
 
@@ -648,6 +660,7 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
     rng = random.Random(arguments.seed)
     chosen = [(source, share) for source, share in SOURCES if arguments.only in (None, source.__name__)]
     streams = [source(assets, rng) for source, _ in chosen]
+    shares = [share for _, share in chosen]
     seen: set[str] = set()
     tried: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
@@ -655,7 +668,11 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
     idle = int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
     good = snapshot(assets.folder)
     while sum(tried.values()) < arguments.count:
-        each = next(rng.choices(streams, [share for _, share in chosen])[0])
+        place = rng.choices(range(len(streams)), shares)[0]
+        each = next(streams[place], None)
+        if each is None:
+            shares[place] = 0.0  # all of the corpus was tried
+            continue
         if each.digest in seen:
             continue
         seen.add(each.digest)
@@ -678,9 +695,8 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
             failures += 1
             wrong.update(problems)
             line = " ".join(repr(word) if not word.isprintable() or not word else word for word in each.line)
-            print(
-                f"{', '.join(problems)}: code {code}, {(peak - idle) / 1e6:.0f} MB, {seconds:.1f} s: {each.origin}: mclip {line}"
-            )
+            how = f"code {code}, {(peak - idle) / 1e6:.0f} MB, {seconds:.1f} s"
+            print(f"{', '.join(problems)}: {how}: {each.origin}: mclip {line}")
             print("    " + "\n    ".join(err.strip().splitlines()[-4:]), flush=True)
             if arguments.keep:
                 shutil.copytree(work, arguments.keep / f"{failures:04d}-{each.digest[:8]}", symlinks=True)
