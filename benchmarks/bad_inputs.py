@@ -436,14 +436,14 @@ def binaries(assets: Assets, rng: random.Random) -> Iterator[Case]:
             line = "view {good}/good.npz -o out/made.png --frames 1 --size 32 --renderer numpy --body {bad}"
             yield case(assets, line, [("bad.pkl", spoil_bytes(body[name], rng))], frozenset({5}), name)
         elif kind == 2:
-            name = rng.choice(sorted(run))
-            content = run[name]
-            if name.suffix == ".json" and rng.random() < 0.7:
+            part = rng.choice(sorted(run))
+            content = run[part]
+            if part.suffix == ".json" and rng.random() < 0.7:
                 content = json.dumps(spoil_json(json.loads(content), rng)).encode()
             else:
                 content = spoil_bytes(content, rng)
-            given = [(f"run/{each}", content if each == name else data) for each, data in run.items()]
-            yield case(assets, "export run -o out/pack --without-text", given, MOTION, f"run/{name}")
+            given = [(f"run/{each}", content if each == part else data) for each, data in run.items()]
+            yield case(assets, "export run -o out/pack --without-text", given, MOTION, f"run/{part}")
         else:
             name = "official-call/checkpoint.pth.tar"
             content = spoil_bytes((GOLDEN / "bad" / name).read_bytes(), rng)

@@ -145,7 +145,7 @@ def decoder(*nodes: onnx.NodeProto, domain: str = "", width: int = 24, **parts: 
             helper.make_tensor_value_info("latent", FLOAT, ["batch", width]),
             helper.make_tensor_value_info("mask", BOOL, ["batch", "frames"]),
         ],
-        [helper.make_tensor_value_info("features", FLOAT, ["batch", "frames", 25, 6])],
+        [helper.make_tensor_value_info("features", FLOAT, None)],
         **parts,
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("strange", 1)]
@@ -187,6 +187,9 @@ GRAPHS: list[tuple[Callable[[], onnx.ModelProto | bytes], str]] = [
     (lambda: decoder(helper.make_node("EPContext", ["latent"], ["features"], domain="com.microsoft")), "EPContext"),
     (lambda: decoder(helper.make_node("NoSuchThing", ["latent"], ["features"])), "cannot load it"),
     (lambda: decoder(width=7), "the manifest says float32 ['batch', 24]"),
+    (decoder, "not the manifest's"),
+    (lambda: decoder(helper.make_node("Log", ["latent"], ["features"])), "gives NaN, infinite or no numbers"),
+    (lambda: decoder(helper.make_node("Identity", ["mask"], ["features"])), "motion_decoder.onnx: "),
     (lambda: b"\x08\x00\x00\x00ORTM" + bytes(100), "is no ONNX model"),
     (lambda: b"\x3a\xff\xff\xff\xff\x0f", "is cut short"),
 ]
@@ -289,7 +292,7 @@ STORES: list[tuple[Callable[[Path], object], str]] = [
     (dataset(lambda file: file.__setitem__("transl", h5py.SoftLink("/transl"))), "link to elsewhere"),
     (dataset(virtual), "is not stored whole"),
     (dataset(external), "is not stored whole"),
-    (dataset(lambda file: file.create_dataset("transl", (10**10, 3), np.float32)), "expected"),
+    (dataset(lambda file: file.create_dataset("transl", (10**10, 3), np.float32)), "stored whole"),
     (dataset(lambda file: file.create_dataset("transl", data=file["copy"][...], compression="gzip")), "stored whole"),
     (dataset(lambda file: file.create_group("transl")), "has no 'transl'"),
     (dataset(lambda file: file.__setitem__("transl", file["copy"][...].astype(np.float64))), "float64"),
@@ -328,11 +331,11 @@ INDICES: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda content: content[:8] + b"\xff" * 8 + content[16:], "the index is damaged"),
     (lambda content: content[:8] + struct.pack("<Q", 399_999_999) + content[16:], "the index is damaged"),
     (lambda content: content[:-5], "its length is wrong"),
-    (lambda content: content[:-400] + b"\xff" * 400, "NaN or infinite"),
+    (lambda content: content[:-100] + b"\xff" * 100, "NaN or infinite"),
     (lambda content: with_header(content, lambda header: header.update(fps=0)), "0 frames per second"),
     (lambda content: with_header(content, lambda header: header.update(windows=9)), "do not fit together"),
     (lambda content: with_header(content, lambda header: header.update(files=[])), "the index is damaged"),
-    (lambda content: with_header(content, lambda header: header["files"][4].__setitem__(0, -1)), "do not fit"),
+    (lambda content: with_header(content, lambda header: header["files"][4].__setitem__(0, 0)), "do not fit"),
 ]
 
 
@@ -364,11 +367,12 @@ def test_any_bytes_are_an_archive_of_arrays_or_an_error(garbage: bytes, place: i
 @given(st.dictionaries(st.sampled_from(["a", "b"]), st.lists(st.floats(width=32), max_size=20), min_size=1))
 def test_arrays_survive_the_way_through_an_archive(arrays: dict[str, list[float]]) -> None:
     stream = io.BytesIO()
-    np.savez(stream, **{name: np.array(values, np.float32) for name, values in arrays.items()})
+    made: dict[str, Any] = {name: np.array(values, np.float32) for name, values in arrays.items()}
+    np.savez(stream, **made)
     read = read_npz(stream, dict.fromkeys(arrays, 1000))
-    assert {name: values.tolist() for name, values in read.items()} == pytest.approx(arrays, nan_ok=True) or any(
-        np.isnan(values).any() for values in read.values()
-    )
+    assert read.keys() == arrays.keys()
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(read[name], np.array(values, np.float32))
 
 
 @HURRIED
@@ -389,7 +393,7 @@ def test_any_text_is_toml_or_a_value_error(tmp_path: Path, text: str) -> None:
 
 
 @HURRIED
-@given(st.recursive(st.none() | st.integers() | st.text() | st.floats(), lambda inner: st.lists(inner), max_leaves=9))
+@given(st.recursive(st.none() | st.integers() | st.text() | st.floats(), st.lists, max_leaves=9))
 def test_any_value_can_be_shown_in_a_message(value: object) -> None:
     assert 0 < len(shown(value)) <= 63
 

@@ -264,7 +264,7 @@ def _() -> str:
 
 # --- .glb ------------------------------------------------------------------------------------------------------------
 
-NODES = [{"name": "hip", "children": [1]}, {"name": "knee"}]
+NODES: list[dict[str, Any]] = [{"name": "hip", "children": [1]}, {"name": "knee"}]
 # Two times and two places, as float32.
 KEYS = np.array([0, 1], np.float32).tobytes() + np.zeros((2, 3), np.float32).tobytes()
 
