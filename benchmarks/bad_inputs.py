@@ -470,6 +470,8 @@ BASES: dict[str, str] = {
 }
 # What starts programs, opens a window or waits for one; and what takes a day if it is told to.
 SKIPPED = {"--open", "--dask", "--install-completion", "--show-completion", "--workers", "--variations", "--version"}
+# Where things are written: what would be a file outside of the output then is the output.
+SKIPPED |= {"--out", "--index", "--save-axis"}
 
 
 def options(assets: Assets, rng: random.Random) -> Iterator[Case]:

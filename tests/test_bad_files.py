@@ -149,7 +149,7 @@ def decoder(*nodes: onnx.NodeProto, domain: str = "", width: int = 24, **parts: 
         **parts,
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("strange", 1)]
-    return helper.make_model(graph, opset_imports=opsets)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def outside() -> onnx.ModelProto:
