@@ -89,3 +89,18 @@ def meant(value: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(value.lower(), list(known), n=1)
     return f"did you mean {near[0]}? " if near else ""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value out of a file as it fits into a message.
+
+    Python's own words for a value may be longer than memory allows (lists of lists that stand for each other), nested
+    too deeply, or refused (numbers of thousands of digits).
+    """
+    if isinstance(value, dict | list | tuple | set):
+        return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= limit else f"{text[:limit]}..."

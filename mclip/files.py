@@ -7,10 +7,13 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mclip.errors import UsageError
 
@@ -18,6 +21,11 @@ from mclip.errors import UsageError
 _ONE_AT_A_TIME = threading.Lock()
 # What a file system says when it is full, or when the user's share of it is.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Our TOML files are a page or two.
+MAX_TOML_BYTES = 256_000
+# Each dot of a key opens a table, and tomllib takes time with the square of how many: ours have one.
+_MAX_DEPTH = 32
+_DEEP = re.compile(rf"^(?:[^\n.#]*+\.){{{_MAX_DEPTH}}}", re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -99,6 +107,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` as UTF-8, atomically."""
     write_bytes(path, content.encode())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table of a TOML file. Raises OSError, or ValueError for what is no TOML, too large or nested too deeply."""
+    with path.open("rb") as file:
+        content = file.read(MAX_TOML_BYTES + 1)
+    if len(content) > MAX_TOML_BYTES:
+        raise ValueError(f"it has more than {MAX_TOML_BYTES} bytes")
+    text = content.decode("utf-8")
+    if deep := _DEEP.search(text):
+        raise ValueError(f"line {text.count(chr(10), 0, deep.start()) + 1} has {_MAX_DEPTH} dots and more")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256(path: Path) -> str:

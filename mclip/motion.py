@@ -44,6 +44,7 @@ from mclip.geometry import (
     quaternion_to_axis_angle,
     slerp,
 )
+from mclip.npz import read_npz
 from mclip.skeleton.smpl import REST_JOINTS, SMPLH_TO_SMPL, SMPLX_TO_SMPL
 
 MIN_FPS, MAX_FPS = 1.0, 1000.0
@@ -51,8 +52,16 @@ MIN_FPS, MAX_FPS = 1.0, 1000.0
 MAX_FRAMES = 1_296_000
 # Whoever is farther out than this, or wound up that far, is a mistake in the file or its units; float32 ends there too.
 MAX_METRES, MAX_RADIANS, MAX_BETA = 1e6, 1e4, 1e3
-# poses (T, 165) float64 of MAX_FRAMES frames; AMASS files with marker data stay well below.
-MAX_ARRAY_BYTES = MAX_FRAMES * 165 * 8
+# Bytes of each array that is read: float64 of MAX_FRAMES frames, poses of SMPL-X being the widest; AMASS files with
+# marker data stay well below. A shape has 300 numbers at most, a gender is a word, the origin a page of text.
+_PER_FRAME = {"poses": 165, "root_orient": 3, "pose_body": 63, "trans": 3, "transl": 3}
+LIMITS: Mapping[str, int] = {
+    **{name: MAX_FRAMES * width * 8 for name, width in _PER_FRAME.items()},
+    **dict.fromkeys(("betas", "gender", "mocap_framerate", "mocap_frame_rate", "fps"), 1_000_000),
+    "mclip": 4_000_000,
+}
+# Frames resampled at a time: matrices and quaternions of all frames of a long recording would be gigabytes.
+_BLOCK = 16_384
 GENDERS = ("neutral", "female", "male")
 # Layouts of `poses`: their width in joints, and which of them are SMPL's.
 LAYOUTS: Mapping[str, tuple[int, tuple[int, ...]]] = {
@@ -119,18 +128,26 @@ class Motion:
         """The same motion at another rate: rotations by spherical, positions by linear interpolation.
 
         The first frame stays; the last new frame is the last that lies within the recording.
+        Raises MotionError when that makes more than MAX_FRAMES.
         """
         if abs(fps - self.fps) < 1e-6 * fps:
             return replace(self, fps=fps)
         frames = int(np.floor((len(self) - 1) * fps / self.fps + 1e-6)) + 1
-        at = np.minimum(np.arange(frames) * (self.fps / fps), len(self) - 1)
-        low = np.minimum(at.astype(np.int64), len(self) - 1)
-        high = np.minimum(low + 1, len(self) - 1)
-        fraction = at - low
-        quaternion = matrix_to_quaternion(axis_angle_to_matrix(self.pose.astype(np.float64)))  # (T, 24, 4)
-        pose = quaternion_to_axis_angle(slerp(quaternion[low], quaternion[high], fraction[:, None]))
-        transl = self.transl[low] + fraction[:, None] * (self.transl[high] - self.transl[low])
-        return replace(self, pose=pose.astype(np.float32), transl=transl.astype(np.float32), fps=fps)
+        if frames > MAX_FRAMES:
+            raise MotionError(f"{self.seconds:.0f} seconds at {fps:g} frames per second are more than {MAX_FRAMES}")
+        pose, transl = np.empty((frames, 24, 3), np.float32), np.empty((frames, 3), np.float32)
+        for start in range(0, frames, _BLOCK):
+            block = slice(start, min(start + _BLOCK, frames))
+            at = np.minimum(np.arange(block.start, block.stop) * (self.fps / fps), len(self) - 1)
+            low = np.minimum(at.astype(np.int64), len(self) - 1)
+            high = np.minimum(low + 1, len(self) - 1)
+            fraction = at - low
+            used = slice(int(low[0]), int(high[-1]) + 1)
+            quaternion = matrix_to_quaternion(axis_angle_to_matrix(self.pose[used].astype(np.float64)))
+            before, after = quaternion[low - used.start], quaternion[high - used.start]  # (T, 24, 4)
+            pose[block] = quaternion_to_axis_angle(slerp(before, after, fraction[:, None]))
+            transl[block] = self.transl[low] + fraction[:, None] * (self.transl[high] - self.transl[low])
+        return replace(self, pose=pose, transl=transl, fps=fps)
 
     def show(self) -> Any:
         """A page that plays the motion, which notebooks show as it is: an mclip.Page."""
@@ -235,9 +252,8 @@ class Summary(NamedTuple):
 def summarize(path: Path) -> Summary | None:
     """A summary of an .npz of ours without reading its poses, None for any other file."""
     try:
-        _check_sizes(path)
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: _readable(file[name]) for name in ("mclip", "mocap_framerate", "trans")}
+        wanted = {name: LIMITS[name] for name in ("mclip", "mocap_framerate", "trans")}
+        arrays = {name: _readable(array) for name, array in read_npz(path, wanted).items()}
         return Summary(len(arrays["trans"]), float(arrays["mocap_framerate"]), _origin(arrays))
     except Exception:
         # As in `_read_arrays`: a dozen kinds.
@@ -246,29 +262,15 @@ def summarize(path: Path) -> Summary | None:
 
 # Names of an AMASS tree's .npz files that hold a body's shape, and no motion.
 SHAPE_FILES = ("shape.npz", "_stagei.npz")
-_WANTED = frozenset(
-    "poses root_orient pose_body trans transl betas gender mclip mocap_framerate mocap_frame_rate fps".split()
-)
-
-
-def _check_sizes(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if entry.filename.removesuffix(".npy") in _WANTED and entry.file_size > MAX_ARRAY_BYTES:
-                raise MotionError(f"{path}: {entry.filename} unpacks to {entry.file_size / 1e9:.1f} GB")
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        _check_sizes(path)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: _readable(np.asarray(file[name])) for name in file.files if name in _WANTED}
+        return {name: _readable(array) for name, array in read_npz(path, LIMITS).items()}
     except FileNotFoundError:
         raise MotionError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise MotionError(f"{path}: is a folder, not a file") from None
-    except MotionError:
-        raise
     except Exception as error:
         # numpy and zipfile raise a dozen kinds for damaged archives.
         raise MotionError(f"{path}: not a readable .npz ({error})", "is the download complete?") from None

@@ -46,7 +46,7 @@ from threading import Thread
 from typing import Any
 
 from mclip import __version__
-from mclip.errors import PackError, UsageError
+from mclip.errors import PackError, UsageError, shown
 from mclip.names import REPRESENTATIONS
 
 FORMAT = 2
@@ -58,6 +58,13 @@ GRAPHS = ("text_encoder", *MOTION_GRAPHS)
 OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in MOTION_GRAPHS), "LICENSE", "CARD.md")
 REQUIRED_FOR_TEXT = ("text_encoder.onnx", "tokenizer.json")
+# The inputs of each graph, by name; of the first, those that it needs.
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "text_encoder": ("words", "ids", "mask"),
+    "motion_encoder": ("features", "mask"),
+    "motion_decoder": ("latent", "mask"),
+    "image_encoder": ("pixels",),
+}
 TOKEN_TABLE = "token_embeddings.npy"
 # The text encoder's input that takes the table's rows.
 WORDS = "words"
@@ -70,9 +77,10 @@ MAX_MANIFEST_BYTES = 1_000_000
 # CLIP's text tower in fp32 is 0.25 GB; protobuf itself ends at 2 GB.
 MAX_FILE_BYTES = 2_000_000_000
 MAX_FILES = 32
-# Ten minutes at 100 frames per second; attention over more would not fit into memory.
-MAX_FRAMES = 60_000
-MAX_TOKENS = 100_000
+# Attention takes memory with the square of either. Recipes have windows of 1,000 frames at most, CLIP reads 77 tokens,
+# MiniLM 512.
+MAX_FRAMES = 2_000
+MAX_TOKENS = 4_096
 MAX_LATENT = 65_536
 
 ENVIRONMENT = "MCLIP_PACK"
@@ -221,12 +229,21 @@ class Manifest:
                 "graphs",
                 f"must be {', '.join(graphs)}" + (f", and may be {', '.join(optional)}" if optional else ""),
             ),
+            *(
+                (
+                    _takes(name, graph),
+                    f"graphs.{name}",
+                    f"must take {', '.join(INPUTS[name])} and give one output",
+                )
+                for name, graph in self.graphs.items()
+                if name in INPUTS
+            ),
             (prior is None or self.has_text, "prior", "needs a text encoder"),
             (prior is None or prior.kind in PRIORS, "prior.kind", f"must be one of {', '.join(PRIORS)}"),
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
             (needed <= set(self.files), "files", f"must list {', '.join(sorted(needed - set(self.files)))}"),
             *(
-                (is_plain(name) and name != MANIFEST, f"files: {name!r}", "is no plain file name")
+                (is_plain(name) and name != MANIFEST, f"files: {shown(name)}", "is no plain file name")
                 for name in self.files
             ),
             *(
@@ -447,7 +464,7 @@ def _check_format(table: dict[str, Any]) -> None:
     reads = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
     # Anything may stand there.
     found = f"format {number}" if abs(number) < 10**6 else "an absurd format"
-    writer = str(table.get("mclip", "?"))[:40]
+    writer = shown(table.get("mclip", "?"), 40)
     if number > FORMAT:
         hint = f"it was written by mclip {writer}, this is {__version__}: pip install -U mclip"
     else:
@@ -473,6 +490,13 @@ def is_plain(name: str) -> bool:
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
+def _takes(name: str, graph: GraphSpec) -> bool:
+    """Whether a graph has the inputs that it is run with, and one output."""
+    inputs = [tensor.name for tensor in graph.inputs]
+    known = set(inputs) <= set(INPUTS[name]) and 0 < len(set(inputs)) == len(inputs)
+    return len(graph.outputs) == 1 and (known if name == "text_encoder" else tuple(inputs) == INPUTS[name])
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
@@ -492,7 +516,7 @@ def _build(kind: Any, value: Any, key: str) -> Any:
         hints = typing.get_type_hints(kind)
         for name in value:
             if name not in hints:
-                raise PackError(f"{key} has an unknown key {name!r}")
+                raise PackError(f"{key} has an unknown key {shown(name)}")
         for item in dataclasses.fields(kind):
             if item.name not in value and item.default is dataclasses.MISSING:
                 raise PackError(f"{key} has no {item.name!r}")
@@ -513,7 +537,7 @@ def _build(kind: Any, value: Any, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < 2**53 else float("inf")
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise PackError(f"{key} must be {kind.__name__}, not {value!r}")
+        raise PackError(f"{key} must be {kind.__name__}, not {shown(value)}")
     return value
 
 

@@ -10,21 +10,20 @@ import dataclasses
 import difflib
 import math
 import re
-import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mclip.errors import RecipeError
+from mclip.errors import RecipeError, shown
+from mclip.files import read_toml
 from mclip.names import REPRESENTATIONS
-
-# A recipe is a page; anything larger is not one.
-MAX_RECIPE_BYTES = 1_000_000
 
 # Far above any model this is meant for; a slip of the keyboard should not fill the memory.
 MAX_SIZE = 16_384
+# Deeper than any model of motion by far.
+MAX_LAYERS = 64
 
 # The name of a recipe becomes that of a folder and of a pack.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -122,6 +121,8 @@ class ModelConfig:
         sizes = ("latent", "width", "feedforward", "encoder_layers", "decoder_layers", "heads", "patch", "coefficients")
         for name in (*sizes, "period"):
             _require(0 < getattr(self, name) <= MAX_SIZE, f"model.{name}", f"must lie between 1 and {MAX_SIZE}")
+        for name in ("encoder_layers", "decoder_layers"):
+            _require(getattr(self, name) <= MAX_LAYERS, f"model.{name}", f"must lie between 1 and {MAX_LAYERS}")
         _require(self.width % self.heads == 0, "model.width", "must be a multiple of model.heads")
         _require(self.width % 2 == 0, "model.width", "must be even")
         _require(0 <= self.dropout < 1, "model.dropout", "must lie in [0, 1)")
@@ -252,14 +253,12 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises RecipeError with the file and the dotted key."""
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"{path}: too large for a recipe")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file", "recipes/ holds examples") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: not a readable TOML file ({error})") from None
     try:
         return recipe_from_dict(table)
@@ -286,7 +285,7 @@ def _build(kind: type[_T], table: dict[str, Any], prefix: str) -> _T:
     for key in table:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            raise RecipeError(f"unknown key {prefix}{key}", f"did you mean {prefix}{near[0]}?" if near else "")
+            raise RecipeError(f"unknown key {prefix}{key[:60]}", f"did you mean {prefix}{near[0]}?" if near else "")
     missing = [
         name
         for name, item in fields.items()
@@ -301,18 +300,20 @@ def _value(kind: Any, value: Any, key: str) -> Any:
     """`value` as the type of its field: TOML has no tuples, and writes whole floats as integers."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
-            raise RecipeError(f"{key} must be a table, not {value!r}")
+            raise RecipeError(f"{key} must be a table, not {shown(value)}")
         return _build(kind, value, f"{key}.")
     if isinstance(kind, types.GenericAlias):
         arguments = typing.get_args(kind)
         open_ended = arguments[-1] is Ellipsis
         if not isinstance(value, (list, tuple)) or not (open_ended or len(value) == len(arguments)):
-            raise RecipeError(f"{key} must be a list{'' if open_ended else f' of {len(arguments)}'}, not {value!r}")
+            raise RecipeError(
+                f"{key} must be a list{'' if open_ended else f' of {len(arguments)}'}, not {shown(value)}"
+            )
         return tuple(_value(arguments[0], item, key) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**53 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise RecipeError(f"{key} must be {kind.__name__}, not {value!r}")
+        raise RecipeError(f"{key} must be {kind.__name__}, not {shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{key} must be a finite number, not {value!r}")
+        raise RecipeError(f"{key} must be a finite number, not {shown(value)}")
     return value

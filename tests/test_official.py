@@ -357,9 +357,12 @@ def test_damaged_files_are_no_checkpoints(
         fails(mclip, path, tmp_path, "is cut short, or no checkpoint of torch")
     path.write_bytes(content[: len(content) // 2] + b"spoilt" + content[len(content) // 2 + 6 :])
     fails(mclip, path, tmp_path, "is damaged at")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello.txt", "not tensors")
     fails(mclip, path, tmp_path, "is no readable checkpoint")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("hello.txt", "not tensors")
+    fails(mclip, path, tmp_path, "is compressed")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as bomb:
         for _ in range(20):
             bomb.write(bytes(10**6))

@@ -33,6 +33,8 @@ BETAS = 10
 JOINTS = len(PARENTS)
 # SMPL has 6,890; no body worth skinning here has more than a scan.
 MAX_VERTICES = 200_000
+# A closed surface has two for each vertex.
+MAX_FACES = 3 * MAX_VERTICES
 WHERE_TO_GET_SMPL = "download SMPL from https://smpl.is.tue.mpg.de (free for research), or leave --body out"
 
 
@@ -117,6 +119,9 @@ def load_body(path: Path | None = None) -> Body:
         return _from_arrays((read_npz if path.suffix.lower() == ".npz" else read_pkl)(path))
     except (AssetError, OSError) as error:
         raise AssetError(f"{path}: {error}", WHERE_TO_GET_SMPL) from None
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        # An array of the right name may be of any shape and type.
+        raise AssetError(f"{path}: not an SMPL body ({error})", WHERE_TO_GET_SMPL) from None
 
 
 @cache
@@ -145,14 +150,12 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Body:
         raise AssetError("the joints of the body are not in SMPL's order")
     body = Body(
         v_template=_floats(arrays, "v_template", (V, 3)),
-        faces=np.ascontiguousarray(arrays["f"], dtype=np.int32),
+        faces=_faces(arrays["f"], V),
         weights=_floats(arrays, "weights", (V, JOINTS)),
         shapedirs=_floats(arrays, "shapedirs", (V, 3, BETAS)),
         J_regressor=_floats(arrays, "J_regressor", (JOINTS, V)),
         posedirs=_floats(arrays, "posedirs", (V, 3, 9 * (JOINTS - 1))) if "posedirs" in arrays else None,
     )
-    if body.faces.ndim != 2 or body.faces.shape[1] != 3 or body.faces.min() < 0 or body.faces.max() >= V:
-        raise AssetError("the faces of the body are not triangles between its vertices")
     if not np.allclose(body.weights.sum(axis=1), 1.0, atol=1e-3):
         raise AssetError("the skinning weights of the body do not sum to one")
     for array in (body.v_template, body.faces, body.weights, body.shapedirs, body.J_regressor, body.posedirs):
@@ -161,8 +164,17 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Body:
     return body
 
 
+def _faces(faces: NDArray[Any], V: int) -> NDArray[np.int32]:
+    whole = faces.ndim == 2 and faces.shape[1] == 3 and 0 < len(faces) <= MAX_FACES and faces.dtype.kind in "iuf"
+    if not whole or not (faces.min() >= 0 and faces.max() < V):
+        raise AssetError("the faces of the body are not triangles between its vertices")
+    return np.ascontiguousarray(faces, dtype=np.int32)
+
+
 def _dense(index: NDArray[Any], value: NDArray[Any], V: int) -> NDArray[np.float32]:
-    if index.shape != (len(value), 2) or len(value) == 0 or index[:, 0].max() >= JOINTS or index[:, 1].max() >= V:
+    if index.dtype.kind not in "iu" or value.ndim != 1 or index.shape != (len(value), 2) or not index.size:
+        raise AssetError("the joint regressor of the body is no list of joints and vertices")
+    if index.min() < 0 or index[:, 0].max() >= JOINTS or index[:, 1].max() >= V:
         raise AssetError("the joint regressor of the body does not fit its vertices")
     regressor = np.zeros((JOINTS, V), np.float32)
     regressor[index[:, 0], index[:, 1]] = value

@@ -7,11 +7,10 @@ while the file is being read. The records are turned into arrays afterwards, eac
 
 from __future__ import annotations
 
-import codecs
 import math
 import pickle
+import pickletools
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -19,10 +18,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import AssetError
+from mclip.errors import AssetError, shown
+from mclip.npz import read_npz as read_npz_file
 
 # SMPL with 300 betas is 250 MB as a pickle of float64.
 MAX_FILE_BYTES = 512 * 2**20
+# The objects of an SMPL pickle are numbered one after another, up to a few thousand.
+MAX_MEMO = 1_000_000
+# J_regressor, the only sparse matrix, of a body of MAX_VERTICES.
+MAX_SPARSE_VALUES = 24 * 200_000
 WANTED = frozenset(
     "v_template f weights shapedirs posedirs J_regressor J_regressor_idx J_regressor_val kintree_table".split()
 )
@@ -31,14 +35,7 @@ WANTED = frozenset(
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of WANTED in an .npz. Raises AssetError (without the path) when it is damaged or too large."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            wanted = [entry for entry in archive.infolist() if entry.filename.removesuffix(".npy") in WANTED]
-        if sum(entry.file_size for entry in wanted) > MAX_FILE_BYTES:
-            raise AssetError(f"unpacks to more than {MAX_FILE_BYTES // 2**20} MB")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files if name in WANTED}
-    except AssetError:
-        raise
+        return read_npz_file(path, dict.fromkeys(WANTED, MAX_FILE_BYTES), MAX_FILE_BYTES)
     except Exception as error:
         # numpy and zipfile raise a dozen kinds for damaged archives.
         raise AssetError(f"not a readable .npz ({error})") from None
@@ -50,6 +47,7 @@ def read_pkl(path: Path) -> dict[str, NDArray[Any]]:
         raise AssetError(f"larger than {MAX_FILE_BYTES // 2**20} MB")
     try:
         with path.open("rb") as file:
+            _check_memo(file)
             content = _SmplUnpickler(file).load()
         if not isinstance(content, dict):
             raise AssetError("not an SMPL body: the pickle holds no dictionary")
@@ -59,6 +57,14 @@ def read_pkl(path: Path) -> dict[str, NDArray[Any]]:
     except Exception as error:
         # A damaged pickle can raise nearly anything.
         raise AssetError(f"not a readable .pkl ({error or type(error).__name__})") from None
+
+
+def _check_memo(file: IO[bytes]) -> None:
+    """Refuse places that Python would make room up to before anything is put there."""
+    for opcode, argument, _ in pickletools.genops(file):
+        if "PUT" in opcode.name and isinstance(argument, int) and not 0 <= argument <= MAX_MEMO:
+            raise pickle.UnpicklingError(f"it numbers an object {shown(argument)}")
+    file.seek(0)
 
 
 class _Record:
@@ -110,27 +116,42 @@ def _reconstruct(kind: Any, *_: Any) -> _Record:
     raise pickle.UnpicklingError("it builds something that is no array")
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Protocols below 3 write bytes as latin-1 text."""
+def _encode(text: str, encoding: str) -> str:
+    """Protocols below 3 write bytes as latin-1 text, which may stay text: a copy each time could fill the memory."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding[:20]}")
-    return codecs.encode(text, "latin1")
+        raise pickle.UnpicklingError("it asks for an encoding that is not latin1")
+    return text
+
+
+class _Call:
+    """A function that a pickle may call. Of a plain one it could change the defaults."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, _: Any) -> None:
+        raise pickle.UnpicklingError("it changes what it should call")
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": _Array,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.multiarray._reconstruct": _Call(_reconstruct),
     "numpy.core.numeric._frombuffer": _Buffer,
     "scipy.sparse.csc_matrix": _Csc,
     "scipy.sparse.csr_matrix": _Csr,
     "chumpy.ch.Ch": _Chumpy,
     "chumpy.reordering.Select": _Chumpy,
-    "copyreg._reconstructor": _reconstruct,
-    "copy_reg._reconstructor": _reconstruct,
+    "copyreg._reconstructor": _Call(_reconstruct),
+    "copy_reg._reconstructor": _Call(_reconstruct),
     "builtins.object": object,
     "__builtin__.object": object,
-    "_codecs.encode": _encode,
+    "_codecs.encode": _Call(_encode),
 }
 
 
@@ -182,8 +203,10 @@ def _sparse(record: _Sparse) -> NDArray[Any]:
     rows, columns = (int(length) for length in state["_shape"])
     data, indices, starts = (_array(state[name]) for name in ("data", "indices", "indptr"))
     across, along = (columns, rows) if isinstance(record, _Csc) else (rows, columns)
-    lengths = np.diff(starts)
-    if rows * columns * 8 > MAX_FILE_BYTES or len(lengths) != across or (lengths < 0).any():
+    if min(rows, columns) < 0 or rows * columns > MAX_SPARSE_VALUES or starts.shape != (across + 1,):
+        raise AssetError("damaged: a sparse matrix does not fit its shape")
+    lengths = np.asarray(np.diff(starts.astype(np.int64)), np.int64)
+    if starts[0] != 0 or (lengths < 0).any() or not starts[-1] == data.size == indices.size:
         raise AssetError("damaged: a sparse matrix does not fit its shape")
     dense = np.zeros((across, along))
     dense[np.repeat(np.arange(across), lengths), indices] = data

@@ -71,7 +71,7 @@ def read_text(path: Path, hint: str) -> str:
     if not path.is_file():
         raise DataError(f"{path}: no such file", hint)
     if path.stat().st_size > MAX_LABEL_BYTES:
-        raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 30} GiB", hint)
+        raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 20} MiB", hint)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from mclip.errors import DataError
 
+# What HDF5 can keep in its tables, in bytes.
+_SMALL = 65_536
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
@@ -158,6 +161,10 @@ class Reader:
         # A shape may promise more than the file holds: HDF5 would hand out zeros, as many as memory allows.
         if not plain or dataset.shape is None or dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
             raise DataError(f"{self.path}: '{name}' is not stored whole and contiguous in the file")
+        # Small ones lie in the file's tables, and have no place of their own.
+        start = dataset.id.get_offset()
+        if dataset.nbytes > (_SMALL if start is None else self.path.stat().st_size - start):
+            raise DataError(f"{self.path}: '{name}' goes on beyond the end of the file", "is the copy complete?")
         return dataset
 
 

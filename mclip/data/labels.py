@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mclip.data.store import SPLITS
-from mclip.errors import DataError
+from mclip.errors import DataError, shown
 from mclip.formats import SUFFIXES
 
 COLUMNS = ("path", "start", "end", "caption", "label", "split")
 # A CLIP prompt has 77 tokens; a caption of pages is a mistake in the columns.
 MAX_CAPTION = 2_000
-MAX_LABEL_BYTES = 1 << 30
+# A million captions; the largest file of BABEL has 25 MB. Rows take several times as much memory.
+MAX_LABEL_BYTES = 128 * 2**20
 
 # What tools and datasets add to file names and no one would say.
 _NOISE = frozenset("poses stageii stagei c3d dataset".split())
@@ -69,7 +70,7 @@ def read_labels(path: Path) -> list[Label]:
     if not path.is_file():
         raise DataError(f"{path}: no such label file")
     if path.stat().st_size > MAX_LABEL_BYTES:
-        raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 30} GiB")
+        raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 20} MiB")
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl", ".ndjson"):
         raise DataError(f"{path}: a label file is .csv or .jsonl, not {suffix or 'without suffix'}")
@@ -124,7 +125,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]
 def _check_columns(path: Path, line: int, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in COLUMNS]
     if unknown:
-        raise DataError(f"{path}:{line}: unknown column {unknown[0]!r}", f"columns: {', '.join(COLUMNS)}")
+        raise DataError(f"{path}:{line}: unknown column {shown(unknown[0])}", f"columns: {', '.join(COLUMNS)}")
     for needed in ("path", "caption"):
         if needed not in names:
             raise DataError(f"{path}:{line}: has no column {needed!r}", f"columns: {', '.join(COLUMNS)}")
@@ -141,7 +142,7 @@ def _label(path: Path, line: int, row: Mapping[str, Any]) -> Label:
         raise DataError(f"{path}:{line}: end {end:g} is not after start {start or 0.0:g}")
     split = _text(path, line, row, "split").lower()
     if split and split not in SPLITS:
-        raise DataError(f"{path}:{line}: split is {split!r}, not {', '.join(SPLITS)}")
+        raise DataError(f"{path}:{line}: split is {shown(split)}, not {', '.join(SPLITS)}")
     label = _text(path, line, row, "label") or caption
     return Label(path=name, start=start, end=end, caption=caption, label=label, split=split or None, line=line)
 
@@ -152,7 +153,7 @@ def _text(path: Path, line: int, row: Mapping[str, Any], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError(f"{path}:{line}: {name} is {value!r}, not text")
+        raise DataError(f"{path}:{line}: {name} is {shown(value)}, not text")
     text = " ".join(unicodedata.normalize("NFC", value).replace("\0", " ").split())
     if len(text) > MAX_CAPTION:
         raise DataError(f"{path}:{line}: {name} has {len(text)} characters, more than {MAX_CAPTION}")
@@ -172,9 +173,9 @@ def _seconds(path: Path, line: int, row: Mapping[str, Any], name: str) -> float 
             raise TypeError
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{path}:{line}: {name} is {value!r}, not a number of seconds") from None
+        raise DataError(f"{path}:{line}: {name} is {shown(value)}, not a number of seconds") from None
     if not math.isfinite(seconds) or seconds < 0:
-        raise DataError(f"{path}:{line}: {name} is {value!r}, not a time from 0 on")
+        raise DataError(f"{path}:{line}: {name} is {shown(value)}, not a time from 0 on")
     return seconds
 
 

@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 # A thousand seeds would take days and tell no more.
 MAX_SEEDS = 100
 # Figures of a thousand labels are a megabyte.
-MAX_RESULT_BYTES = 64_000_000
+MAX_RESULT_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)

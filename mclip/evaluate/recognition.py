@@ -13,7 +13,7 @@ any of its classes is among the nearest k. Three scores of the same ranking:
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mclip.data.captions import WindowCaptions
 from mclip.data.pieces import pieces, places
 from mclip.data.store import MotionStore
-from mclip.errors import DataError, UsageError
+from mclip.errors import DataError, UsageError, shown
 from mclip.evaluate.retrieval import ranks_of
 from mclip.runtime.babel import BABEL_60, BABEL_120
 
@@ -155,8 +155,8 @@ def read_classes(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: is larger than {MAX_CLASS_BYTES // 1_000_000} MB, no list of classes")
     names = _from_json(path, text) if text.lstrip().startswith("{") else [line.strip() for line in text.splitlines()]
     classes = tuple(name for name in names if name)
-    if twice := sorted({name for name in classes if classes.count(name) > 1}):
-        raise UsageError(f"{path}: has {twice[0]!r} twice", "write each class once")
+    if twice := sorted(name for name, count in Counter(classes).items() if count > 1):
+        raise UsageError(f"{path}: has {shown(twice[0])} twice", "write each class once")
     if len(classes) < 2:
         raise UsageError(f"{path}: has {len(classes)} classes, there is nothing to choose from", "one class a line")
     return classes
@@ -167,6 +167,6 @@ def _from_json(path: Path, text: str) -> list[str]:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})", "write one class a line") from None
-    if not all(isinstance(number, int) for number in table.values()):
+    if not isinstance(table, dict) or not all(type(number) is int for number in table.values()):
         raise DataError(f"{path}: is no object of class names and their numbers", 'such as {"walk": 0, "stand": 1}')
     return sorted(table, key=table.__getitem__)

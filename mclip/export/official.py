@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from mclip.errors import DataError, RecipeError
+from mclip.errors import DataError, RecipeError, shown
 from mclip.nn.layers import positions
 from mclip.nn.model import MotionClip
 from mclip.recipe import DataConfig, ModelConfig, Recipe, recipe_to_dict
@@ -29,8 +29,8 @@ SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar")
 TEXT_SPACE = "clip-vit-b32"
 # The paper's model takes 0.17 GB; with all of CLIP inside it would be 0.8.
 MAX_CHECKPOINT_BYTES = 2_000_000_000
-# The original's is a kilobyte.
-MAX_OPTIONS_BYTES = 1_000_000
+# The original's is a kilobyte, a few dozen values; its reader takes a second for a hundred.
+MAX_OPTIONS_BYTES = 64_000
 
 # The original leaves CLIP out of its checkpoints. Where it was left in, it is the text space's business, not ours.
 _CLIP = "clip_model."
@@ -50,6 +50,8 @@ _FIXED: Mapping[str, object] = {
 _POSITIONS = 5000
 _POSITION_TOLERANCE = 1e-3
 
+# Names in a message.
+_SHOWN = 6
 # Ours on the left, the original's on the right; LAYERS are those of torch.nn.TransformerEncoder and -Decoder.
 _ENCODER = {"embed": "skelEmbedding"}
 _DECODER = {"features": "finallayer"}
@@ -75,8 +77,10 @@ def load_official(path: Path) -> tuple[MotionClip, Recipe]:
     Raises DataError for anything but a whole checkpoint with its options, of a model we have.
     """
     config, frames = _read_options(path)
+    # Before the model: options can ask for one of any size.
+    tensors = _convert(path, _read_tensors(path), config)
     model = MotionClip(config)
-    model.load_state_dict(_convert(path, _read_tensors(path), config))
+    model.load_state_dict(tensors)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().parent.name)[:100].lstrip("._-")
     data = DataConfig(representation=LEGACY.name, window=frames, min_window=frames)
     return model.eval(), Recipe(name=name or "motionclip", text_space=TEXT_SPACE, data=data, model=config)
@@ -89,6 +93,15 @@ def known_of(recipe: Recipe) -> dict[str, Any]:
     return {"name": recipe.name, "text_space": recipe.text_space, "data": data, "model": table["model"]}
 
 
+class _OptionsLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Plain YAML without merged tables: a few lines that merge each other make more entries than memory holds."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Called for every table. Raises ConstructorError for one that merges others."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "it merges tables", node.start_mark)
+
+
 def _read_options(checkpoint: Path) -> tuple[ModelConfig, int]:
     """The model, and the frames of a window, that the options beside a checkpoint describe."""
     path = checkpoint.with_name(OPTIONS)
@@ -99,7 +112,7 @@ def _read_options(checkpoint: Path) -> tuple[ModelConfig, int]:
     try:
         if path.stat().st_size > MAX_OPTIONS_BYTES:
             raise DataError(f"{path}: is larger than {MAX_OPTIONS_BYTES} bytes", "is it the original's?")
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options = yaml.load(path.read_text(encoding="utf-8"), _OptionsLoader)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -108,11 +121,11 @@ def _read_options(checkpoint: Path) -> tuple[ModelConfig, int]:
         raise DataError(f"{path}: holds no options")
     for key, value in _FIXED.items():
         if options.get(key, value) != value:
-            raise DataError(f"{path}: {key} is {options[key]!r}; mclip reads models with {value!r} only")
+            raise DataError(f"{path}: {key} is {shown(options[key])}; mclip reads models with {value!r} only")
     # Of variants of the original.
     for key in ("ablation", "normalize_encoder_output", "normalize_decoder_input", "align_pose_frontview"):
         if options.get(key):
-            raise DataError(f"{path}: {key} is {options[key]!r}; mclip reads models without it only")
+            raise DataError(f"{path}: {key} is {shown(options[key])}; mclip reads models without it only")
     width, layers = _integer(path, options, "latent_dim"), _integer(path, options, "num_layers")
     try:
         config = ModelConfig(
@@ -137,7 +150,7 @@ def _integer(path: Path, options: dict[Any, Any], key: str, default: int | None 
     if value is None:
         raise DataError(f"{path}: has no {key}", "is it the options file of this checkpoint?")
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DataError(f"{path}: {key} is {value!r}, not a positive number")
+        raise DataError(f"{path}: {key} is {shown(value)}, not a positive number")
     return value
 
 
@@ -149,6 +162,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_CHECKPOINT_BYTES:
                 raise DataError(f"{path}: unpacks to more than {MAX_CHECKPOINT_BYTES / 1e9:g} GB")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise DataError(f"{path}: is compressed, as torch's own checkpoints never are", "copy it again")
             damaged = archive.testzip()
         if damaged:
             raise DataError(f"{path}: is damaged at {damaged}", "copy it again")
@@ -180,7 +195,9 @@ def _convert(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dic
     missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names
+            f"{what} {', '.join(names[:_SHOWN])}" + (", ..." if len(names) > _SHOWN else "")
+            for what, names in (("lacks", missing), ("has unknown", unexpected))
+            if names
         ]
         raise DataError(f"{path}: {' and '.join(parts)}", f"does {OPTIONS} belong to it?")
     for name, shape in shapes.items():

@@ -60,6 +60,8 @@ MAX_STORED = {"fp32": MAX_EXPORTED, "fp16": 0.02, "stored int8": 0.1, "int8": 0.
 # Below this cosine between a prompt and the nearest caption, the two rarely mean the same.
 CONFIDENT = {"minilm-l6": 0.5, "clip-vit-b32": 0.8}
 
+# A card or a licence is a few pages.
+MAX_TEXT_BYTES = 1_000_000
 _WEIGHTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda model: model,
     "fp16": to_fp16,
@@ -298,7 +300,11 @@ def read_texts(recipe: Recipe, card: Path | None, license_: Path | None) -> Text
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
+        if len(content) > MAX_TEXT_BYTES:
+            raise UsageError(f"{path}: is larger than {MAX_TEXT_BYTES} bytes", "give a text of a few pages")
+        return content.decode("utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:

@@ -75,7 +75,7 @@ def _steps(
             if reference is not None:
                 differences.append(said[action, way] - reference)
         steps.append(np.mean(differences, axis=0) if differences else np.zeros(captions[0].shape[1]))
-    return np.array(steps, np.float32).reshape(len(styles) - 1, -1)
+    return np.array(steps, np.float32).reshape(len(steps), captions[0].shape[1])
 
 
 def _fit(embeddings: torch.Tensor, classes: torch.Tensor, count: int) -> NDArray[np.float32]:

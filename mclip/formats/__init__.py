@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def load(path: Path, *, rig: Path | None = None, take: str | None = None) -> Mot
 
 
 def check_readable(path: Path) -> None:
-    """Raise MotionError unless `load` knows the path's suffix."""
+    """Raise MotionError unless `load` knows the path's suffix, and for pipes and devices."""
     if path.suffix.lower() in (".csv", ".npy"):
         raise MotionError(
             f"{path}: holds joint positions at most, and those say nothing of how bones turn about themselves",
@@ -50,6 +51,9 @@ def check_readable(path: Path) -> None:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise MotionError(f"{path}: not a motion file mclip reads", f"it reads {', '.join(SUFFIXES)}")
+    # A pipe may never end, or never begin.
+    if os.path.exists(path) and not path.is_file() and not path.is_dir():
+        raise MotionError(f"{path}: is not a regular file", "copy it to one first")
 
 
 def load_all(path: Path, *, rig: Path | None = None) -> list[tuple[str, Motion]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import MotionError
-from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, number, numbers, read_text
+from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, check_size, number, numbers, read_text
 from mclip.geometry import Array, euler_to_matrix
 from mclip.motion import MAX_FRAMES
 from mclip.skeleton.retarget import RigMotion
@@ -62,6 +62,7 @@ def read_amc(path: Path) -> RigMotion:
     """
     skeleton = _read_asf(find_asf(path))
     names, values, angle_unit = _read_frames(path, skeleton)
+    check_size(path, len(values), len(skeleton.bones), values.size)
     columns: dict[str, NDArray[np.float64]] = {}
     column = 0
     widths = {bone.name: len(bone.channels) for bone in skeleton.bones}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mclip.errors import MotionError
 from mclip.files import atomic_path
 from mclip.formats.style import CENTIMETRES
-from mclip.formats.text import MAX_JOINT_FRAMES, MAX_JOINTS, number, numbers, read_text
+from mclip.formats.text import MAX_JOINTS, check_size, first_bad, number, numbers, read_text
 from mclip.geometry import Y_UP_TO_Z_UP, axis_angle_to_matrix, euler_to_matrix, matrix_to_euler_zxy
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion
 from mclip.skeleton.retarget import RigMotion
@@ -48,8 +48,7 @@ def read_bvh(path: Path) -> RigMotion:
     joints = _parse_hierarchy(text[: split.start()], path)
     frame_time, values = _parse_motion(text, split.end(), sum(len(joint.channels) for joint in joints), path)
     frames = len(values)
-    if frames * len(joints) > MAX_JOINT_FRAMES:
-        raise MotionError(f"{path}: {frames} frames of {len(joints)} joints are too many", "cut the file into pieces")
+    check_size(path, frames, len(joints), values.size)
 
     rotation = np.empty((frames, len(joints), 3, 3))
     offset = np.empty((frames, len(joints), 3))
@@ -221,8 +220,9 @@ def _parse_hierarchy(text: str, path: Path) -> list[_Joint]:
 
 def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float, NDArray[np.float64]]:
     """Frame time in seconds and values (T, width), from the text after MOTION."""
+    # Nothing is given back ("+"): a line of a megabyte would be tried in a million ways.
     header = re.compile(
-        r"\s*Frames\s*:[ \t]*(?P<frames>\S*)[^\n]*\n\s*Frame[ \t]+Time\s*:[ \t]*(?P<time>\S*)[^\n]*(?:\n|$)",
+        r"\s*+Frames\s*+:[ \t]*+(?P<frames>\S*+)[^\n]*+\n\s*+Frame[ \t]++Time\s*+:[ \t]*+(?P<time>\S*+)[^\n]*+(?:\n|$)",
         re.IGNORECASE,
     ).match(text, start)
     line = text.count("\n", 0, start) + 2
@@ -230,10 +230,12 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
         raise MotionError(f"{path}, line {line}: expected 'Frames:' and 'Frame Time:'", "is the download complete?")
     count, frame_time = number(header["frames"]), number(header["time"])
     if count is None or not 1 <= count <= MAX_FRAMES or count != int(count):
-        raise MotionError(f"{path}, line {line}: the number of frames is '{header['frames']}', not 1 to {MAX_FRAMES}")
+        raise MotionError(
+            f"{path}, line {line}: the number of frames is '{header['frames'][:40]}', not 1 to {MAX_FRAMES}"
+        )
     if frame_time is None or not 1.0 / MAX_FPS <= frame_time <= 1.0 / MIN_FPS:
         raise MotionError(
-            f"{path}, line {line + 1}: the frame time is '{header['time']}', "
+            f"{path}, line {line + 1}: the frame time is '{header['time'][:40]}', "
             f"not {1 / MAX_FPS:g} to {1 / MIN_FPS:g} seconds"
         )
     if width == 0:
@@ -241,7 +243,7 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
     body = text[header.end() :]
     values = numbers(body)
     if values is None:
-        at, word = _first_bad(body)
+        at, word = first_bad(body)
         raise MotionError(
             f"{path}, line {text.count(chr(10), 0, header.end()) + at}: '{word}' is not a number",
             "is the download complete?",
@@ -253,12 +255,3 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
             "is the download complete?",
         )
     return frame_time, values.reshape(frames, width)
-
-
-def _first_bad(text: str) -> tuple[int, str]:
-    """Line, counted from 1, and text of the first word that is not a number."""
-    for at, line in enumerate(text.splitlines(), start=1):
-        for word in line.split():
-            if number(word) is None:
-                return at, word[:40]
-    return 1, text.strip()[:40]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import MotionError
+from mclip.errors import MotionError, shown
 from mclip.formats.gltf import GltfFile, MalformedError, as_list, parse
 from mclip.geometry import Array, matrix_to_quaternion, quaternion_to_matrix, slerp
 from mclip.motion import MAX_FPS, MIN_FPS
@@ -24,8 +24,10 @@ FPS = 30.0
 MAX_FILE_BYTES = 1 << 30
 # The largest character rigs, faces included, have some hundreds of joints.
 MAX_NODES = 20_000
-# Frames x joints of one animation: half an hour at 30 fps of a 100-joint rig, about 1 GB.
+# Frames x joints of all animations: half an hour at 30 fps of a 100-joint rig, about 1 GB.
 MAX_SAMPLES = 6_000_000
+# More than this many only if the file has a byte for each: two keyframes may be hours apart.
+FREE_SAMPLES = 1_500_000
 # Keyframes of one animation, all tracks together: three for each of those samples.
 MAX_KEYFRAMES = 3 * MAX_SAMPLES
 
@@ -59,7 +61,7 @@ def read_glb(path: Path, *, fps: float | None = None) -> list[tuple[str, RigMoti
         ]
     except MalformedError as error:
         raise MotionError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, IndexError) as error:
         # Any JSON value may be missing or of another type than the specification says.
         raise MotionError(f"{path}: not a valid glTF file ({type(error).__name__}: {error})") from None
     moving = [(name, motion) for name, motion in animations if motion is not None]
@@ -81,6 +83,7 @@ class _Scene:
 
     def __init__(self, file: GltfFile) -> None:
         self.file = file
+        self._free = min(MAX_SAMPLES, max(FREE_SAMPLES, len(file.binary)))
         nodes = as_list(file.document, "nodes")
         if not 0 < len(nodes) <= MAX_NODES:
             raise MalformedError(f"has {len(nodes)} nodes, not 1 to {MAX_NODES}")
@@ -117,16 +120,17 @@ class _Scene:
                 continue
             index = channel["sampler"]
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(samplers):
-                raise MalformedError(f"an animation has no samplers[{index!r:.40}]")
+                raise MalformedError(f"an animation has no samplers[{shown(index)}]")
             tracks[node, name] = self._track(samplers[index], name)
             keyframes += len(tracks[node, name][0])
-            if keyframes > MAX_KEYFRAMES:
-                raise MalformedError(f"an animation has more than {MAX_KEYFRAMES} keyframes")
+            if keyframes > (limit := min(MAX_KEYFRAMES, 3 * self._free)):
+                raise MalformedError(f"an animation has more than {limit} keyframes")
         if not tracks:
             return None
         first = min(float(times[0]) for times, _, _ in tracks.values())
         last = max(float(times[-1]) for times, _, _ in tracks.values())
-        if (last - first) * fps * len(self.order) > MAX_SAMPLES:
+        self._free -= int(((last - first) * fps + 1) * len(self.order))
+        if self._free < 0:
             raise MalformedError(f"an animation lasts {last - first:.0f} s, too long for {len(self.order)} joints")
         at = first + np.arange(int((last - first) * fps + 1e-3) + 1) / fps
         sampled = {key: _sample(*track, at, rotation=key[1] == "rotation") for key, track in tracks.items()}
@@ -150,7 +154,7 @@ class _Scene:
         values = self.file.accessor(sampler.get("output"), f"VEC{_TRACKS[name]}")
         mode = sampler.get("interpolation", "LINEAR")
         if mode not in ("STEP", "LINEAR", "CUBICSPLINE"):
-            raise MalformedError(f"the interpolation {mode!r:.40} is unknown")
+            raise MalformedError(f"the interpolation {shown(mode)} is unknown")
         if (np.diff(times) <= 0).any():
             raise MalformedError("the keyframe times of an animation do not increase")
         if len(values) != len(times) * (3 if mode == "CUBICSPLINE" else 1):

@@ -15,11 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mclip.errors import shown
+
 # A sparse accessor needs no bytes for its values, so the file's size is no limit.
 MAX_VALUES = 1_000_000
+# MAX_NODES of mclip.formats.glb with tracks for each take some 10 MB; parsed, JSON is up to twenty times as large.
+MAX_JSON_BYTES = 32 * 2**20
 
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_INDICES = (5121, 5123, 5125)
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _CODES = {name: code for code, name in _COMPONENTS.items()}
 _KINDS: dict[tuple[int, ...], str] = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
@@ -92,7 +97,7 @@ class GltfFile:
         """document[key][index], an object."""
         items = as_list(self.document, key)
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(items):
-            raise MalformedError(f"there is no {key}[{index!r:.40}]")
+            raise MalformedError(f"there is no {key}[{shown(index)}]")
         if not isinstance(items[index], dict):
             raise MalformedError(f"{key}[{index}] is no object")
         value: dict[str, Any] = items[index]
@@ -116,6 +121,8 @@ class GltfFile:
             sparse = accessor["sparse"]
             changed = _natural(sparse, "count")
             indices, replacements = sparse["indices"], sparse["values"]
+            if indices.get("componentType") not in _INDICES or changed > count:
+                raise MalformedError(f"{where}: its sparse indices are no whole numbers, or too many")
             at = self._view(indices, indices.get("componentType"), changed, 1, f"{where} sparse indices")[:, 0]
             if changed and int(at.max()) >= count:
                 raise MalformedError(f"{where}: a sparse index is {int(at.max())}, there are {count} values")
@@ -157,15 +164,17 @@ def parse(content: bytes) -> GltfFile:
         raise MalformedError(f"cut off: {len(content)} of {length} bytes are there")
     if kind != _JSON or 20 + json_length > length:
         raise MalformedError("the JSON chunk is not where it should be")
+    if json_length > MAX_JSON_BYTES:
+        raise MalformedError(f"its JSON has {json_length >> 20} MiB, more than {MAX_JSON_BYTES >> 20}")
     try:
         document = json.loads(content[20 : 20 + json_length])
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"the JSON chunk cannot be parsed ({error})") from None
     if not isinstance(document, dict):
         raise MalformedError("the JSON chunk holds no object")
-    required = [name for name in document.get("extensionsRequired", []) if "meshopt" in str(name)]
+    required = [name for name in as_list(document, "extensionsRequired") if isinstance(name, str) and "meshopt" in name]
     if required:
-        raise MalformedError(f"compressed with {required[0]}, which cannot be read; export without compression")
+        raise MalformedError(f"compressed with {required[0][:40]}, which cannot be read; export without compression")
     start = 20 + json_length
     if start + 8 > length:
         return GltfFile(document, b"")
@@ -186,11 +195,11 @@ def as_list(owner: dict[str, Any], key: str) -> list[Any]:
 def _natural(owner: dict[str, Any], key: str, default: int | None = None) -> int:
     value = owner.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise MalformedError(f"'{key}' is {value!r:.40}, not a whole number")
+        raise MalformedError(f"'{key}' is {shown(value)}, not a whole number")
     return value
 
 
 def _dtype(component: Any, where: str) -> np.dtype[Any]:
     if not isinstance(component, int) or component not in _COMPONENTS:
-        raise MalformedError(f"{where} has the unknown component type {component!r:.40}")
+        raise MalformedError(f"{where} has the unknown component type {shown(component)}")
     return np.dtype(_COMPONENTS[component])

@@ -20,7 +20,6 @@ The tables in rigs/ are chosen by the joints' names; a prefix as in "mixamorig:H
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,15 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import MotionError
+from mclip.errors import MotionError, shown
+from mclip.files import read_toml
 from mclip.geometry import Array
 from mclip.skeleton.retarget import REQUIRED, RigMotion, RigTable
 from mclip.skeleton.smpl import JOINT
 
-# The built-in tables have two kilobytes.
-MAX_TABLE_BYTES = 1 << 20
 # Joint names in a message.
 _SHOWN = 12
+# Directions may have any length, but squares of it have to be numbers.
+_MAX_NUMBER = 1e6
 # Recordings of one rig differ in bone lengths, hardly in the directions of the bones.
 _REST_TOLERANCE = np.deg2rad(10.0)
 _AXES = {
@@ -132,12 +132,10 @@ def _built_in() -> tuple[_Entry, ...]:
 
 def _load(path: Path) -> _Entry:
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise MotionError(f"{path}: too large for a rig table")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML
+    except ValueError as error:  # not UTF-8, not TOML
         raise MotionError(f"{path}: not a TOML file ({error})") from None
     unknown = sorted(content.keys() - {"name", "joints", "tpose", "rest"})
     if unknown:
@@ -145,16 +143,19 @@ def _load(path: Path) -> _Entry:
     joints, tpose, rest = (content.get(key, {}) for key in ("joints", "tpose", "rest"))
     for key, value in (("joints", joints), ("tpose", tpose), ("rest", rest)):
         if not isinstance(value, dict):
-            raise MotionError(f"{path}: {key} is {value!r}, not a table", f"write [{key}]")
+            raise MotionError(f"{path}: {key} is {shown(value)}, not a table", f"write [{key}]")
     if not joints:
         raise MotionError(f"{path}: has no [joints]", 'such as pelvis = "Hips"')
     for joint, source in joints.items():
         if joint not in JOINT:
             raise MotionError(f"{path}: {joint} is no SMPL joint", f"they are {', '.join(JOINT)}")
         if not isinstance(source, str):
-            raise MotionError(f"{path}: joints.{joint} is {source!r}, not a name")
+            raise MotionError(f"{path}: joints.{joint} is {shown(source)}, not a name")
+    name = content.get("name", path.stem)
+    if not isinstance(name, str):
+        raise MotionError(f"{path}: name is {shown(name)}, not a text")
     table = RigTable(
-        name=str(content.get("name", path.stem)),
+        name=name,
         joints=joints,
         tpose={source: _rotation(path, source, value) for source, value in tpose.items()},
     )
@@ -162,7 +163,8 @@ def _load(path: Path) -> _Entry:
     for source, value in rest.items():
         direction = _direction(value)
         if direction is None:
-            raise MotionError(f"{path}: rest.{source} is {value!r}, not a direction", 'write "+x" or [0, 0.83, -0.56]')
+            hint = 'write "+x" or [0, 0.83, -0.56]'
+            raise MotionError(f"{path}: rest.{source} is {shown(value)}, not a direction", hint)
         directions[source] = direction
     return _Entry(table, directions)
 
@@ -171,22 +173,27 @@ def _direction(value: Any) -> NDArray[np.float64] | None:
     """A unit vector (3,) from "+x" or three numbers."""
     if isinstance(value, str):
         return _AXES.get(value)
-    if isinstance(value, list) and len(value) == 3 and all(isinstance(number, int | float) for number in value):
+    if isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)):
         vector = np.asarray(value, dtype=np.float64)
         length = np.linalg.norm(vector)
-        return vector / length if np.isfinite(length) and length > 0 else None
+        return vector / length if length > 0 else None
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is no number too large to be squared: TOML has whole numbers of any size, and inf."""
+    return isinstance(value, int | float) and not abs(value) > _MAX_NUMBER
 
 
 def _rotation(path: Path, source: str, value: Any) -> NDArray[np.float64]:
     axes = [_direction(axis) for axis in value] if isinstance(value, list) and len(value) == 3 else []
     if axes and all(axis is not None for axis in axes):
         matrix = np.stack([axis for axis in axes if axis is not None], axis=-1)
-    elif isinstance(value, list) and len(value) == 9 and all(isinstance(number, int | float) for number in value):
+    elif isinstance(value, list) and len(value) == 9 and all(map(_is_number, value)):
         matrix = np.asarray(value, dtype=np.float64).reshape(3, 3)
     else:
         raise MotionError(
-            f"{path}: tpose.{source} is {value!r}", 'write ["+y", "-x", "+z"] or the 9 numbers of a matrix'
+            f"{path}: tpose.{source} is {shown(value)}", 'write ["+y", "-x", "+z"] or the 9 numbers of a matrix'
         )
     # Numbers are written with a few digits.
     if not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-2) or np.linalg.det(matrix) < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -17,6 +16,8 @@ MAX_FILE_BYTES = 1 << 30
 MAX_JOINTS = 1000
 # float64 matrices of all joints and frames are held at once, about 200 bytes a joint and frame: 4 GB.
 MAX_JOINT_FRAMES = 20_000_000
+# More than this many, half a gigabyte, only if the file has a number for each: joints without channels cost it nothing.
+FREE_JOINT_FRAMES = 2_000_000
 # Angles in degrees, lengths in any unit; beyond it float32 squares overflow long before a user would see anything.
 MAX_VALUE = 1e9
 
@@ -24,16 +25,39 @@ MAX_VALUE = 1e9
 def read_text(path: Path) -> str:
     """The text of a file. Raises MotionError when it cannot be read or is larger than MAX_FILE_BYTES."""
     try:
-        with path.open("rb") as file:
-            # Python sets aside as many bytes as are asked for, so a small file is asked for few.
-            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
+        # Asked for at most so many bytes, Python takes memory for all of them first.
+        large = path.stat().st_size > MAX_FILE_BYTES
+        content = b"" if large else path.read_bytes()
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if len(content) > MAX_FILE_BYTES:
+    if large:
         raise MotionError(f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB", "cut the file into pieces")
     # Joint names may be in any encoding; everything else is ASCII.
     text = content.decode("utf-8", errors="replace").removeprefix("\ufeff")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_size(path: Path, frames: int, joints: int, values: int) -> None:
+    """Raise MotionError when so many frames of so many joints, of `values` numbers in the file, are too large."""
+    if frames * joints > min(MAX_JOINT_FRAMES, max(FREE_JOINT_FRAMES, values)):
+        raise MotionError(f"{path}: {frames} frames of {joints} joints are too many", "cut the file into pieces")
+
+
+def first_bad(text: str) -> tuple[int, str]:
+    """Line, counted from 1, and text of the first word that is not a number."""
+    lines = text.splitlines()
+    at = _first_bad_of(lines)
+    words = lines[at].split() if lines else []
+    return (at + 1, words[_first_bad_of(words)][:40]) if words else (1, text.strip()[:40])
+
+
+def _first_bad_of(parts: list[str]) -> int:
+    """The first of the parts that has anything but numbers, or the last: by halves, as each call takes its time."""
+    low, high = 0, len(parts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if numbers(parts[low:middle]) is None else (middle, high)
+    return low
 
 
 def numbers(text: str | list[str]) -> NDArray[np.float64] | None:

@@ -246,7 +246,10 @@ def _model_code(folder: Path) -> ModuleType:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive, as published, or of a plain state dict."""
+    """The tensors of a TorchScript archive, as published, or of a plain state dict.
+
+    Reading a TorchScript archive runs code that is in it: that is what --unverified trusts.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated; the published file will stay one

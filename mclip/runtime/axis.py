@@ -14,14 +14,13 @@ A JSON object with exactly these keys:
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import DataError, PackError, UsageError
+from mclip.errors import DataError, PackError, UsageError, shown
 from mclip.files import write_text
 from mclip.runtime.engine import Engine, shorten
 
@@ -46,18 +45,19 @@ def load_axis(path: Path, engine: Engine) -> tuple[str, NDArray[np.float32], boo
     table = _read(path)
     if table["pack_sha256"] != engine.pack.digest:
         raise PackError(
-            f"{path}: belongs to the pack {shorten(str(table['pack']))!r} "
-            f"({str(table['pack_sha256'])[:12]}), not to {engine.manifest.name!r} ({engine.pack.digest[:12]})",
+            f"{path}: belongs to the pack {shorten(shown(table['pack']))} "
+            f"({shown(table['pack_sha256'], 13)}), not to {engine.manifest.name!r} ({engine.pack.digest[:12]})",
             "choose its pack with --pack, or make the axis again with --save-axis",
         )
     vector = table["vector"]
     if (
         not isinstance(vector, list)
         or len(vector) != engine.manifest.latent
-        or not all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in vector)
+        or not all(type(value) in (int, float) and abs(value) < 1e6 for value in vector)
     ):
         raise DataError(f"{path}: vector is not {engine.manifest.latent} finite numbers", "make it with --save-axis")
-    return str(table["name"]), np.array(vector, np.float32), table["manner"] is True
+    name = table["name"] if isinstance(table["name"], str) else shown(table["name"])
+    return name, np.array(vector, np.float32), table["manner"] is True
 
 
 def check_axis_output(path: Path, *, force: bool) -> None:
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not an axis", "mclip edit --save-axis makes one")
     if table["format"] != _FORMAT:
         hint = "make it again with mclip edit --save-axis"
-        raise DataError(f"{path}: has format {table['format']!r}, this mclip reads {_FORMAT}", hint)
+        raise DataError(f"{path}: has format {shown(table['format'])}, this mclip reads {_FORMAT}", hint)
     if set(table) != set(_KEYS):
         raise DataError(f"{path}: is not an axis", "mclip edit --save-axis makes one")
     return table

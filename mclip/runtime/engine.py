@@ -103,7 +103,11 @@ class Engine:
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
         found = [self._plain(text) if self._plain else None for text in cleaned]
         if rest := [text for text, ids in zip(cleaned, found, strict=True) if ids is None]:
-            others = iter(self._tokenizer.encode_batch(rest))
+            try:
+                others = iter(self._tokenizer.encode_batch(rest))
+            except Exception as error:
+                hint = "copy the pack again, or re-run mclip export"
+                raise PackError(f"{self.pack.path}: tokenizer.json cannot read this text ({error})", hint) from None
             found = [next(others).ids if ids is None else ids for ids in found]
         tokens = [ids for ids in found if ids is not None]
         limit = self.manifest.max_tokens
@@ -244,8 +248,10 @@ class Engine:
 
         try:
             tokenizer = Tokenizer.from_buffer(self._tokenizer_json)
-        except Exception as error:
-            # The Rust library raises plain Exception.
+        except (PackError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # The Rust library raises plain Exception, and where it panics not even that.
             raise PackError(
                 f"{self.pack.path}: tokenizer.json cannot be read ({error})", "re-run mclip export"
             ) from None
@@ -294,9 +300,7 @@ class Engine:
     def _session(self, name: str) -> Session:
         path = self.pack.path / f"{name}.onnx"
         session = Session(self.pack.read_graph(name), str(path), self._device, optimise=not self._quick)
-        expected = tuple(item.name for item in self.manifest.graphs[name].inputs)
-        if session.inputs != expected:
-            raise PackError(f"{session.name}: its inputs are {', '.join(session.inputs)}", "re-run mclip export")
+        session.check(self.manifest.graphs[name])
         return session
 
 

@@ -138,7 +138,7 @@ def load_index(path: Path) -> Index:
         _check_magic(path, file.read(len(MAGIC)))
         try:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
+            if length > min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size):
                 raise ValueError(f"its header has {length} bytes")
             return _parse(path, file, json.loads(file.read(length)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError, struct.error) as error:
@@ -164,6 +164,9 @@ def _parse(path: Path, file: BinaryIO, header: Any) -> Index:
     counts = [windows for entry in entries for _, windows in entry.motions]
     if sum(counts) != rows or min(counts, default=1) < 1 or width < 1:
         raise ValueError("its tables do not fit together")
+    fps = float(header["fps"])
+    if not 1 <= fps <= 1000:
+        raise ValueError(f"it has {fps:g} frames per second")
     bounds = _aligned(file.tell())
     latents = _aligned(bounds + 8 * rows)
     if os.fstat(file.fileno()).st_size != latents + 4 * rows * width:
@@ -176,7 +179,7 @@ def _parse(path: Path, file: BinaryIO, header: Any) -> Index:
     return Index(
         pack=str(header["pack"]),
         digest=str(header["sha256"]),
-        fps=float(header["fps"]),
+        fps=fps,
         entries=entries,
         latents=array(latents, "<f4", rows, width),
         bounds=array(bounds, "<i4", rows, 2),
@@ -256,6 +259,8 @@ def _open(engine: Engine, path: Path, *, rebuild: bool) -> Index | None:
             else f"{path}: was made with another pack of the name {index.pack}",
             "search with that one (--pack), or make the index anew with --rebuild",
         )
+    if index.latents.shape[1] != engine.manifest.latent:
+        raise DataError(f"{path}: the index is damaged (its latents are of another width)", "--rebuild makes it anew")
     return index
 
 

@@ -102,6 +102,8 @@ def _problem(rows: Sequence[tuple[str, str]]) -> str:
     for label, place in rows:
         if not label:
             return f"{place} is empty"
+        if any("\ud800" <= letter <= "\udfff" for letter in label):
+            return f"{place} holds half a character"
         key = " ".join(label.casefold().split())
         if key in seen:
             return f"{shorten(label)!r} stands twice, {seen[key]} and {place}"

@@ -6,7 +6,6 @@ the image tower.
 
 from __future__ import annotations
 
-import struct
 import warnings
 from pathlib import Path
 
@@ -42,13 +41,15 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(f"{path}: has {width} by {height} pixels, too many", "scale it down")
-                if max(width, height) > MAX_ASPECT * min(width, height):
+                if width < 1 or height < 1 or max(width, height) > MAX_ASPECT * min(width, height):
                     raise DataError(f"{path}: is {width} by {height} pixels, too narrow for a picture", "cut it")
                 return fit(ImageOps.exif_transpose(image), size)
     except Image.DecompressionBombError:
         raise DataError(f"{path}: has too many pixels", "scale it down") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        # What PIL raises for files that are no pictures, or that end too early.
+    except DataError:
+        raise
+    except Exception as error:
+        # PIL raises a dozen kinds for files that are no pictures, or that end too early.
         reason = "is no picture" if isinstance(error, UnidentifiedImageError) else f"is damaged ({error})"
         raise DataError(f"{path}: {reason}", f"mclip reads {', '.join(FORMATS)}") from None
 

@@ -355,8 +355,11 @@ def load_bank(content: bytes, latent: int) -> Bank:
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
+        # What is infinite is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            latents = arrays["latents"] * arrays["latent_scale"][:, None]
         bank = Bank(
-            latents=arrays["latents"] * arrays["latent_scale"][:, None],
+            latents=latents,
             frames=arrays["frames"],
             names=_from_lines(arrays["names"]),
             label=arrays["label"],

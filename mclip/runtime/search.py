@@ -92,6 +92,8 @@ class Library:
         windows = np.concatenate([queries @ index.latents.T for _, index in self._shelves], axis=1)  # (Q, W)
         best = np.maximum.reduceat(windows, self._offsets[:-1], axis=1) if len(self) else np.zeros((1, 0), np.float32)
         scores = best.mean(axis=0)  # (M,)
+        if not np.isfinite(scores).all():
+            raise _not_finite()
         order = np.argsort(-scores, kind="stable")
         vectors = self.vectors() if dedupe else None
         hits: list[Hit] = []
@@ -141,6 +143,8 @@ class Library:
         for count in set(counts.tolist()):
             motions = np.flatnonzero(counts == count)
             sums[motions] = rows[self._offsets[motions, None] + np.arange(count)].sum(axis=1)
+        if not np.isfinite(sums).all():
+            raise _not_finite()
         return unit(sums)
 
     def labels(self, engine: Engine) -> list[str]:
@@ -166,6 +170,10 @@ class Library:
     def _is(self, motion: int, path: Path) -> bool:
         folder, entry, _ = self._file(motion)
         return (folder / entry.path).resolve() == path.resolve()
+
+
+def _not_finite() -> DataError:
+    return DataError("the index holds NaN or infinite values", "--rebuild makes it anew")
 
 
 def open_library(

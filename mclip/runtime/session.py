@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mclip.errors import DeviceError, PackError, UsageError, choices
+from mclip.pack import GraphSpec
 from mclip.runtime.driver import has_nvidia_driver as _has_nvidia_driver
+from mclip.runtime.onnx_file import check_graph
 
 DEVICES = ("auto", "cpu", "cuda")
+# Types of the manifest as onnxruntime has them.
+_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)", "uint8": "tensor(uint8)"}
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _ERRORS_ONLY, _FATAL_ONLY = 3, 4
 
@@ -36,6 +41,7 @@ class Session:
         if device == "cuda" and not _has_nvidia_driver():
             raise DeviceError("this machine has no NVIDIA driver", _GET_CUDA)
         self.name = name
+        check_graph(model, name)
         wants_cuda = device == "cuda" or (device == "auto" and _has_nvidia_driver())
         if wants_cuda:
             _load_cuda_libraries()
@@ -46,16 +52,35 @@ class Session:
             raise DeviceError("onnxruntime could not start CUDA and fell back to the CPU", _GET_CUDA)
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
 
+    def check(self, spec: GraphSpec) -> None:
+        """Raise PackError unless inputs and outputs have the names, types and lengths that the manifest says."""
+        for kind, said, found in (
+            ("inputs", spec.inputs, self._session.get_inputs()),
+            ("outputs", spec.outputs, self._session.get_outputs()),
+        ):
+            if [tensor.name for tensor in said] != [item.name for item in found]:
+                names = ", ".join(item.name[:40] for item in found[:8])
+                raise PackError(f"{self.name}: its {kind} are {names}", "re-run mclip export")
+            for tensor, item in zip(said, found, strict=True):
+                if item.type != _TYPES.get(tensor.dtype) or not _fits(item.shape, tensor.axes):
+                    raise PackError(
+                        f"{self.name}: {tensor.name[:40]} is {item.type} {item.shape}, "
+                        f"the manifest says {tensor.dtype} {list(tensor.axes)}",
+                        "copy the pack again, or re-run mclip export",
+                    )
+
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The graph's only output for its inputs, in the graph's order. Raises PackError if it cannot take them."""
         feeds = dict(zip(self.inputs, inputs, strict=True))
         try:
-            result: NDArray[np.float32] = self._session.run(None, feeds)[0]
+            result: Any = self._session.run(None, feeds)[0]
         except Exception as error:
             # onnxruntime's own classes again; the graph is not the one the manifest describes, or memory ran out.
             raise PackError(
                 f"{self.name}: onnxruntime cannot run it ({_reason(error)})", "re-run mclip export"
             ) from None
+        if not isinstance(result, np.ndarray) or result.dtype != np.float32 or not np.isfinite(result).all():
+            raise PackError(f"{self.name}: gives NaN, infinite or no numbers", "re-run mclip export")
         return result
 
 
@@ -85,6 +110,14 @@ def _create(model: bytes, name: str, providers: list[str], optimise: bool) -> An
         raise PackError(
             f"{name}: onnxruntime cannot load it ({_reason(error)})", "pip install -U onnxruntime"
         ) from None
+
+
+def _fits(shape: Sequence[int | str | None], axes: Sequence[int | str]) -> bool:
+    """Whether a shape, as far as the graph gives it, is one that these axes allow."""
+    return not shape or (
+        len(shape) == len(axes)
+        and all(have == want for have, want in zip(shape, axes, strict=True) if {type(have), type(want)} == {int})
+    )
 
 
 def _reason(error: Exception) -> str:

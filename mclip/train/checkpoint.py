@@ -35,6 +35,9 @@ from mclip.files import sha256, sync_folder, write_text
 from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
+WEIGHTS = ("model.safetensors", "optimizer.safetensors")
+# A recipe and a few numbers.
+MAX_STATE_BYTES = 1_000_000
 _KEPT = 2
 _PREFIX = "checkpoint-"
 
@@ -70,7 +73,7 @@ def save_checkpoint(
             "store": store,
             "metrics": dict(metrics),
             "interval": dict(interval),
-            "sha256": {name: sha256(temporary / name) for name in ("model.safetensors", "optimizer.safetensors")},
+            "sha256": {name: sha256(temporary / name) for name in WEIGHTS},
         }
         write_text(temporary / "state.json", json.dumps(state, indent=1))
         for file in temporary.iterdir():
@@ -115,8 +118,13 @@ def latest_checkpoint(run: Path) -> Path | None:
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """state.json, with the hashes of the weight files checked. Raises DataError when something is damaged."""
     try:
-        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        damaged = [name for name, digest in state["sha256"].items() if sha256(checkpoint / name) != digest]
+        with (checkpoint / "state.json").open("rb") as file:
+            content = file.read(MAX_STATE_BYTES + 1)
+        if len(content) > MAX_STATE_BYTES:
+            raise ValueError(f"state.json has more than {MAX_STATE_BYTES} bytes")
+        state: dict[str, Any] = json.loads(content.decode("utf-8"))
+        # By our names: those in the file may be of any file.
+        damaged = [name for name in WEIGHTS if sha256(checkpoint / name) != state["sha256"][name]]
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{checkpoint}: not a readable checkpoint ({error})", _OTHER) from None
     if damaged:
@@ -173,6 +181,10 @@ def load_model(run: Path) -> tuple[MotionClip, Recipe]:
         raise DataError(f"{run}: holds no checkpoint", "give the run directory that mclip train made")
     state = read_state(checkpoint)
     recipe = _recipe(checkpoint, state)
+    with torch.device("meta"):
+        wanted = sum(value.numel() for value in MotionClip(recipe.model).state_dict().values())
+    if wanted > (checkpoint / "model.safetensors").stat().st_size:
+        raise DataError(f"{checkpoint}: its recipe asks for {wanted} weights, and the file is smaller", _OTHER)
     model = MotionClip(recipe.model)
     try:
         model.load_state_dict(load_file(checkpoint / "model.safetensors"))

@@ -21,6 +21,7 @@ from mclip.errors import DataError, RecipeError
 from mclip.files import atomic_path, cannot_write
 from mclip.nn.teachers import PUBLISHED, Teacher, Weights, load_teacher
 from mclip.recipe import Recipe
+from mclip.render.frames import MAX_SIZE
 
 # Images decoded at once; after as many, an interrupted run goes on.
 _BATCH = 256
@@ -136,6 +137,8 @@ def _embed_images(frames: Frames, teacher: Teacher) -> NDArray[np.float32]:
                     indices = range(start, min(start + _BATCH, len(frames)))
                     contents = zip(indices, frames.read(indices), strict=True)
                     images = [_decode(content, frames, index) for index, content in contents]
+                    if len({image.shape for image in images}) > 1:
+                        raise DataError(f"{frames.store}: its images are of several sizes", "make it again")
                     file.write(teacher.embed_images(np.stack(images)).tobytes())
                     file.flush()
                     bar.advance(len(indices))
@@ -160,6 +163,8 @@ def _identity(frames: Frames) -> str:
 def _decode(content: bytes, frames: Frames, index: int) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=("WEBP",)) as image:
+            if max(image.size) > MAX_SIZE:
+                raise ValueError(f"it has {image.width} by {image.height} pixels")
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{frames.store}: image {index} is damaged ({error})") from None

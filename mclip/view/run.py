@@ -17,8 +17,8 @@ from mclip.view.embed import embed_body, embed_motion
 from mclip.view.page import PLAYER, compose
 
 CURVES = "curves.csv"
-# A line a step of a month's run would be less.
-MAX_BYTES = 256 * 2**20
+# A line a second of a fortnight's run would be more; as numbers it takes ten times as much memory.
+MAX_BYTES = 64 * 2**20
 # Points that a curve is drawn from; the mean of neighbours stands for longer ones.
 POINTS = 600
 SAMPLES = 8
@@ -70,6 +70,8 @@ def read_curves(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         raise DataError(f"{path}: not the curves of a run (its first column is no step)")
     if rows and values.shape[1] != len(header):
         raise DataError(f"{path}: has {len(header)} names for {values.shape[1]} columns")
+    if not np.isfinite(values[:, 0]).all():
+        raise DataError(f"{path}: not the curves of a run (a step is no number)")
     return header, values.reshape(len(rows), len(header))
 
 

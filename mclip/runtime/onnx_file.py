@@ -1,0 +1,128 @@
+"""What an ONNX file is made of, looked at before onnxruntime sees it.
+
+A pack's graphs compute, one operator after another, on weights in the same file. What else the format allows is
+refused: weights in other files, operators of other domains, graphs within graphs (loops may never end), functions,
+training, and sparse weights (a few bytes stand for any amount of memory). onnxruntime itself refuses operators that it
+does not know. The file is a protobuf message: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mclip.errors import PackError
+
+# onnxruntime's own operators that our graphs have; some of the others read files.
+CONTRIB: frozenset[str] = frozenset({"MultiHeadAttention"})
+_STANDARD, _CONTRIB_DOMAIN = ("", "ai.onnx"), "com.microsoft"
+# Ours have some hundreds.
+MAX_NODES = 100_000
+
+# Numbers of fields in onnx.proto.
+_MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
+_GRAPH_NODE, _GRAPH_WEIGHT, _GRAPH_SPARSE = 1, 5, 15
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_TENSOR_EXTERNAL = 13
+# How the bytes of a field go on.
+_VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
+
+
+class _RefusedError(Exception):
+    """What a graph has that no pack needs."""
+
+
+def check_graph(content: bytes, name: str) -> None:
+    """Raise PackError unless this is an ONNX model of the kind a pack has; name is for the message."""
+    try:
+        for field, value in _fields(memoryview(content)):
+            if field == _MODEL_GRAPH:
+                _check_nodes(value)
+            elif field in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
+                raise _RefusedError("holds functions or training")
+    except _RefusedError as error:
+        raise PackError(
+            f"{name}: {error}, which no pack needs", "re-run mclip export; use no pack that has it"
+        ) from None
+    except (ValueError, IndexError, TypeError) as error:
+        raise PackError(f"{name}: is no ONNX model ({error})", "copy the pack again, or re-run mclip export") from None
+
+
+def _check_nodes(graph: memoryview) -> None:
+    nodes = 0
+    for field, value in _fields(graph):
+        if field == _GRAPH_NODE:
+            _check_node(value)
+            nodes += 1
+        elif field == _GRAPH_WEIGHT:
+            _check_tensor(value)
+        elif field == _GRAPH_SPARSE:
+            raise _RefusedError("holds sparse weights")
+    if nodes > MAX_NODES:
+        raise _RefusedError(f"has {nodes} operators")
+
+
+def _check_node(node: memoryview) -> None:
+    operator = domain = ""
+    for field, value in _fields(node):
+        if field == _NODE_OPERATOR:
+            operator = _text(value)
+        elif field == _NODE_DOMAIN:
+            domain = _text(value)
+        elif field == _NODE_ATTRIBUTE:
+            for kind, item in _fields(value):
+                if kind in _ATTRIBUTE_GRAPHS:
+                    raise _RefusedError("has graphs within its graph")
+                if kind in _ATTRIBUTE_SPARSE:
+                    raise _RefusedError("holds sparse weights")
+                if kind in _ATTRIBUTE_TENSORS:
+                    _check_tensor(item)
+    if domain not in _STANDARD and not (domain == _CONTRIB_DOMAIN and operator in CONTRIB):
+        raise _RefusedError(f"has the operator {operator[:40]} of the domain {domain[:40]}")
+
+
+def _check_tensor(tensor: memoryview) -> None:
+    if any(field == _TENSOR_EXTERNAL for field, _ in _fields(tensor)):
+        raise _RefusedError("refers to data outside the file")
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode(errors="replace")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a protobuf message by number; those that are numbers themselves have no bytes here."""
+    at, end = 0, len(message)
+    while at < end:
+        tag, at = _varint(message, at)
+        kind, size = tag & 7, 0
+        if kind == _SIZED:
+            size, at = _varint(message, at)
+        elif kind == _VARINT:
+            _, at = _varint(message, at)
+        elif kind == _EIGHT_BYTES:
+            at += 8
+        elif kind == _FOUR_BYTES:
+            at += 4
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if at + size > end:
+            raise ValueError("it is cut short")
+        yield tag >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and where it ends."""
+    value = message[at]
+    at += 1
+    if value < 0x80:
+        return value, at
+    value &= 0x7F
+    for shift in range(7, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number has no end")
