@@ -35,7 +35,7 @@ def read_npz(source: Path | IO[bytes], limits: Mapping[str, int], total: int | N
     if isinstance(source, Path):
         with source.open("rb") as file:
             return read_npz(file, limits, total)
-    _check_directory(source)
+    check_directory(source)
     with zipfile.ZipFile(source) as archive:
         entries: dict[str, zipfile.ZipInfo] = {}
         for entry in archive.infolist():
@@ -50,8 +50,11 @@ def read_npz(source: Path | IO[bytes], limits: Mapping[str, int], total: int | N
         return {name: _read(archive, entry, limits[name]) for name, entry in entries.items()}
 
 
-def _check_directory(file: IO[bytes]) -> None:
-    """zipfile makes an object of half a kilobyte of each of the fifty bytes or more that list a file."""
+def check_directory(file: IO[bytes]) -> None:
+    """Raise ValueError for an archive that lists absurdly many files.
+
+    zipfile makes an object of half a kilobyte of each of the fifty bytes or more that list a file.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END_BYTES - _MAX_COMMENT))
     tail = file.read()

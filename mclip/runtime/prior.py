@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from mclip.errors import PackError
 from mclip.files import atomic_path
+from mclip.npz import check_directory
 from mclip.runtime.reading import Reading
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
@@ -56,6 +57,8 @@ _STYLED = 1.0
 _STYLE_COUNTS = 1.0
 # Text encoders hardly tell left from right; a label that speaks of the other side is this much less likely, likewise.
 _WRONG_SIDE = 6.0
+# CLIP's own scale of cosines, at which it compares pictures with texts.
+_PICTURE = 100.0
 # When variations are drawn, an entry of a label whose latent is farther from the text by this much, in cosine, is e
 # times less likely. They are drawn from the best label and from others this much less likely at most, as a logarithm.
 _SPREAD = 0.05
@@ -223,7 +226,8 @@ class Bank:
     def _agreement(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How probably texts speak of labels (B, M), from unit embeddings (B, D): as a logarithm, up to a constant.
 
-        The action decides, and between labels of about equal actions, or of one action, the style.
+        The action decides, and between labels of about equal actions, or of one action, the style. An empty text stands
+        for a picture, which is compared with the captions of each label (Radford et al. 2021, section 3.1.4).
         """
         reading = self.reading
         result = reading.actions(embeddings)[:, reading.action_of]
@@ -234,6 +238,8 @@ class Bank:
         # Beyond its limit a style still tells the labels of one action apart, of which none may fit well.
         result += np.maximum(fits, -_STYLE_COUNTS) + 1e-3 * np.minimum(fits + _STYLE_COUNTS, 0.0)
         for row, text in enumerate(texts):
+            if not text:  # a picture: what was learnt from texts does not hold for it, but the nearest captions do
+                result[row] = _PICTURE * (unit(self.said) @ embeddings[row])
             if spoken := _side(text):
                 result[row] -= [_WRONG_SIDE * ({spoken, side} == {"left", "right"}) for side in self._sides]
         return result
@@ -348,6 +354,7 @@ _LAYOUT: dict[str, tuple[type, int]] = {
 def load_bank(content: bytes, latent: int) -> Bank:
     """Read bank.npz for latents of width `latent`. Raises PackError for anything else."""
     try:
+        check_directory(io.BytesIO(content))
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BANK_BYTES:
                 raise PackError(f"the bank unpacks to more than {MAX_BANK_BYTES} bytes")
