@@ -464,7 +464,7 @@ def _check_format(table: dict[str, Any]) -> None:
     reads = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
     # Anything may stand there.
     found = f"format {number}" if abs(number) < 10**6 else "an absurd format"
-    writer = shown(table.get("mclip", "?"), 40)
+    writer = table["mclip"][:40] if isinstance(table.get("mclip"), str) else "?"
     if number > FORMAT:
         hint = f"it was written by mclip {writer}, this is {__version__}: pip install -U mclip"
     else:

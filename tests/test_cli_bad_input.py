@@ -196,8 +196,10 @@ def test_a_bad_motion_file_is_explained(
 ) -> None:
     if spoil:
         spoil(folder)
-    check(mclip, folder, ["convert", name, "new/deep/out.npz"], 4, said)
-    if not os.path.isdir(name):  # a folder can be viewed
+    whole = os.path.isdir(name)
+    code, why = (2, "several files need a folder to go to") if whole else (4, said)
+    check(mclip, folder, ["convert", name, "new/deep/out.npz"], code, why)
+    if not whole:  # a folder can be viewed
         check(mclip, folder, ["view", name, "-o", "new/deep/out.png"], 4, said)
 
 

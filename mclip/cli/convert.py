@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,8 +58,9 @@ def convert(
     from mclip.view.convert import convert as run
 
     style = Style(up=up, scale=scale, layout=layout)
-    one = len(paths) == 1 and not paths[0].is_dir() and to is None
-    if output is None and to is None and len(paths) <= 2 and not paths[0].is_dir():
+    folder = os.path.isdir(paths[0])
+    one = len(paths) == 1 and not folder and to is None
+    if output is None and to is None and len(paths) <= 2 and not folder:
         source, target = paths[0], paths[1] if len(paths) == 2 else None
     elif one and output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
         source, target = paths[0], output
@@ -81,7 +83,7 @@ def convert(
                 raise DataError(f"none of {len(skipped)} files could be converted", "--verbose names each")
             results.emit("files", {"skipped": [{"path": path, "reason": reason} for path, reason in skipped]})
         if strict and skipped:
-            raise typer.Exit(4)
+            raise SystemExit(4)
         return
     done = run(source, target, style, fps=fps, rig=rig, take=take, force=force)
     emit(_facts(done), as_json=as_json, text=_line(done))

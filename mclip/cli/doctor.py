@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 
 def doctor(
@@ -50,7 +51,7 @@ def doctor(
         explanation = explain(pack, device, require_sha256)
         emit(explanation.table(), as_json=as_json, text="\n".join(explanation.lines()))
         if any(finding.status == ERROR for finding in explanation.findings):
-            raise typer.Exit(PackError.exit_code)
+            raise SystemExit(PackError.exit_code)
         return
     if require_sha256 is not None or device != "auto":
         raise UsageError("--require-sha256 and --device are about a pack", "mclip doctor PACK")
@@ -61,4 +62,4 @@ def doctor(
     table = {"findings": [asdict(finding) for finding in findings], **counts}
     emit(table, as_json=as_json, text="\n".join([*lines, summary]))
     if counts[ERROR]:
-        raise typer.Exit(1)
+        raise SystemExit(1)
