@@ -180,7 +180,13 @@ class Generate(Case):
         return ["generate", "--file", str(self.folder / "prompts.txt"), "-o", str(out / "made"), "--device", "cpu"]
 
     def kept(self, out: Path) -> int:
-        return len([path for path in (out / "made").glob("*.npz") if path.name[0] != "." and np.load(path).files])
+        return len(
+            [
+                path
+                for path in (out / "made").glob("*.npz")
+                if path.name[0] != "." and np.load(path, allow_pickle=False).files
+            ]
+        )
 
     def differs(self, out: Path, wanted: Path) -> str:
         files = sorted(path.name for path in (wanted / "made").iterdir())

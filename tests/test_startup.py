@@ -88,7 +88,7 @@ def test_onnxruntime_reports_nothing_and_keeps_no_identifier(tmp_path: Path) -> 
 def test_the_process_ends_with_the_commands_exit_code_and_all_that_was_printed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mclip"]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1].strip().startswith("evaluate")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].strip().startswith("doctor")
     done = subprocess.run([*command, "convert", "none.npz"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 4 and "none.npz: no such file" in done.stderr
     with open("/dev/full", "w") as full:

@@ -130,11 +130,11 @@ def _spread(vectors: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
     The one nearest to the mean, then always the one farthest from those taken (farthest-point sampling).
     """
     chosen = [int((vectors @ vectors.mean(axis=0)).argmax())]
-    nearest = vectors @ vectors[chosen[0]]
+    nearest = np.full(len(vectors), -np.inf, np.float32)
     while len(chosen) < min(limit, len(vectors)):
-        chosen.append(int(nearest.argmin()))
         nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
-        nearest[chosen] = np.inf
+        nearest[chosen] = np.inf  # also where two captions have one embedding
+        chosen.append(int(nearest.argmin()))
     return np.array(sorted(chosen))
 
 

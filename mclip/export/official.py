@@ -112,7 +112,7 @@ def _read_options(checkpoint: Path) -> tuple[ModelConfig, int]:
     try:
         if path.stat().st_size > MAX_OPTIONS_BYTES:
             raise DataError(f"{path}: is larger than {MAX_OPTIONS_BYTES} bytes", "is it the original's?")
-        options = yaml.load(path.read_text(encoding="utf-8"), _OptionsLoader)
+        options = _OptionsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
