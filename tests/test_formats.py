@@ -239,7 +239,7 @@ def test_the_command_prints_one_json_object(tmp_path: Path) -> None:
     ("arguments", "code"),
     [
         (["missing.bvh"], 4),
-        (["."], 4),
+        (["."], 2),
         (["empty.bvh"], 4),
         (["text.npz", "new.npz"], 4),
         (["walk.bvh", "walk.fbx"], 2),

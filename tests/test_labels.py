@@ -164,7 +164,7 @@ def test_jsonl_says_the_same_as_csv(tmp_path: Path) -> None:
         ("l.jsonl", '["a", "b"]', r"l.jsonl:1: is no JSON object"),
         ("l.jsonl", '{"path": "a", "caption": 3}', r"l.jsonl:1: caption is 3, not text"),
         ("l.jsonl", '{"path": "a", "caption": "b", "start": true}', r"l.jsonl:1: start is True, not a number"),
-        ("l.jsonl", '{"path": "a", "caption": "b", "start": [1]}', r"l.jsonl:1: start is \[1\], not a number"),
+        ("l.jsonl", '{"path": "a", "caption": "b", "start": [1]}', r"l.jsonl:1: start is a list of 1, not a number"),
         ("l.jsonl", '{"path": "a", "caption": "b", "end": Infinity}', r"l.jsonl:1: end is inf, not a time"),
         ("l.jsonl", '{"path": "a", "caption": "\\ud800"}', r"l.jsonl:1: caption holds half a character"),
         ("l.jsonl", '{"path": "a", "caption": "b", "who": "c"}', r"l.jsonl:1: unknown column 'who'"),
