@@ -51,10 +51,13 @@ def read_npz(source: Path | IO[bytes], limits: Mapping[str, int], total: int | N
 
 
 def check_directory(file: IO[bytes]) -> None:
-    """Raise ValueError for an archive that lists absurdly many files.
+    """Raise ValueError for what does not begin as an archive, and for one that lists absurdly many files.
 
     zipfile makes an object of half a kilobyte of each of the fifty bytes or more that list a file.
     """
+    file.seek(0)
+    if file.read(2) != b"PK":  # zipfile also takes archives that something else stands before
+        raise ValueError("it is no .npz file")
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END_BYTES - _MAX_COMMENT))
     tail = file.read()

@@ -365,20 +365,21 @@ class _Ahead(Thread):
         super().__init__()
         self._action = read
         self._content: Any = None
+        self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
         """Read it."""
         try:
             self._content = self._action()
-        except PackError as error:
-            self._content = error
+        except BaseException as error:  # whoever asks for the file is told
+            self._error = error
 
     def result(self) -> Any:
         """What was read, once it is there. Raises what reading raised."""
         self.join()
-        if isinstance(self._content, PackError):
-            raise self._content
+        if self._error is not None:
+            raise self._error
         return self._content
 
 

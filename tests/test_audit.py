@@ -65,6 +65,7 @@ COMMAND_LINES = (
     ("export", "run", "-o", "pack", "--store", "store.h5", "--image-tower", *WEIGHTS),
     ("generate", f"nods {CANARY}", "--pack", "pack", "-o", "clip.npz"),
     ("evaluate", "pack", "--data", "store.h5", "--labels", "../in/classes.txt", "-o", "result.json"),
+    ("doctor", "pack"),
 )
 
 

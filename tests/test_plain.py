@@ -57,7 +57,6 @@ OTHER = [
     ["generate", ""],
     ["edit"],
     ["edit", "a.npz", "b.npz"],
-    ["convert", "a", "b", "c"],
     ["evaluate", "mini"],
 ]
 

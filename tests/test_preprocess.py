@@ -87,8 +87,8 @@ def test_every_motion_is_in_the_store(clips: Path, tmp_path: Path) -> None:
 
 def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
     report = preprocess(GOLDEN.parent, tmp_path / "motions.h5", workers=1)
-    # What two other folders hold is numbers, not motions.
-    assert {path.partition("/")[0] for path, _ in report.skipped} == {"clip", "motionclip"}
+    # What two other folders hold is numbers, not motions, and one holds bad files.
+    assert {path.partition("/")[0] for path, _ in report.skipped} == {"bad", "clip", "motionclip"}
     store = read_store(tmp_path / "motions.h5")
     assert {path.partition("#")[0].rpartition(".")[2] for path in store.path} == {"npz", "bvh", "amc", "glb"}
     takes = [path for path in store.path if "#" in path]

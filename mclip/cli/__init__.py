@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -50,11 +51,24 @@ def need(extra: str) -> Iterator[None]:
         raise AssetError(f"this command needs the package {error.name}", f'pip install "mclip[{extra}]"') from None
 
 
-def _interrupted(_signal: int, _frame: object) -> None:
-    from mclip.console import err
+_IMPORTING = "<frozen importlib._bootstrap>"
+# Seconds after which an interrupt that came while a module was loaded is tried again.
+_SOON = 0.05
 
+
+def _interrupted(_signal: int, frame: types.FrameType | None) -> None:
+    while frame is not None:
+        # Compiled modules do not survive an exception while they are loaded, and some turn it into another.
+        if frame.f_code.co_filename == _IMPORTING:
+            later = threading.Timer(_SOON, signal.raise_signal, [signal.SIGINT])
+            later.daemon = True
+            later.start()
+            return
+        frame = frame.f_back
     # A second one is meant: end at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mclip.console import err
+
     err("mclip: interrupted; what was finished is kept", urgent=True)
     raise KeyboardInterrupt
 
@@ -103,6 +117,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupted)
     try:
         sys.exit(_call(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)  # as typer does
     except MclipError as error:
         _fail(error.message, error.hint, error.exit_code)
     except ModuleNotFoundError as error:
@@ -114,8 +130,6 @@ def main() -> None:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", "", UsageError.exit_code)
     except MemoryError:
         _fail("there is not enough memory", "try fewer or shorter motions", MclipError.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)  # as typer does
     except Exception as error:
         # typer keeps the classes of its usage errors to itself; all of them have this method.
         if not hasattr(error, "format_message"):

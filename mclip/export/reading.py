@@ -44,10 +44,11 @@ def fit_reading(labels: tuple[str, ...], captions: Sequence[NDArray[np.float32]]
         style.append(np.full(len(vectors), styles.index(way)))
     steps = _steps(pairs, styles, captions)
     plain = [(name, vectors) for (name, way), vectors in zip(pairs, captions, strict=True) if way == ""]
-    for turn in range(_WAYS if len(steps) else 0):
+    known = np.flatnonzero(steps.any(axis=1))  # a style that nothing is seen beside says nothing of others
+    for turn in range(_WAYS if len(known) else 0):
         for name, vectors in plain:
             # Each time with other styles, and all styles equally often.
-            ways = (turn * len(steps) // _WAYS + np.arange(len(vectors))) % len(steps)
+            ways = known[(turn * len(known) // _WAYS + np.arange(len(vectors))) % len(known)]
             rows.append(unit(vectors + steps[ways]))
             action.append(np.full(len(vectors), actions.index(name)))
             style.append(1 + ways)

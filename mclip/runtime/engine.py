@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mclip.errors import MclipError, PackError, UsageError
+from mclip.errors import PackError, UsageError
 from mclip.motion import Motion
 from mclip.pack import TOKEN_TABLE, WORDS, Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
@@ -35,8 +35,8 @@ class Engine:
 
     quick: on a CPU, start in half the time and run a tenth to a third slower, which is the better for a few rows.
     No result is given before every byte of the pack is known to be what its manifest says.
-    Methods take any number of rows; what comes of a row does not depend on the others, to the last bit. Quick engines
-    differ from others in the last bits.
+    Methods take any number of rows; what graphs make of a row does not depend on the others, to the last bit.
+    Quick engines differ from others in the last bits.
     """
 
     def __init__(self, pack: Pack, device: str = "auto", *, quick: bool = False) -> None:
@@ -294,7 +294,8 @@ class Engine:
         return self._sessions[name]
 
     def _start_quietly(self, name: str) -> None:
-        with contextlib.suppress(MclipError):
+        # Whatever it is, it is raised where the graph is used.
+        with contextlib.suppress(Exception):
             self._sessions[name] = self._session(name)
 
     def _session(self, name: str) -> Session:

@@ -34,6 +34,7 @@ class Styles:
     labels    M of them
     groups    for each action its styles and which label each is; "" is the label without a style
     centres   (P, D) the mean latent of each label's motions in each source
+    label_rows  (P,) which label each is of
     sources   for each label its sources and which centre each is
     captions  (M, D) the mean embedding of each label's captions
     """
@@ -41,6 +42,7 @@ class Styles:
     labels: tuple[str, ...]
     groups: dict[str, dict[str, int]]
     centres: NDArray[np.float32]
+    label_rows: list[int]
     sources: list[dict[int, int]]
     captions: NDArray[np.float32]
 
@@ -51,18 +53,23 @@ class Styles:
         for index, label in enumerate(bank.labels):
             action, style = _parts(label)
             groups.setdefault(action, {})[style] = index
+        rows = bank.centre_label.tolist()
         sources: list[dict[int, int]] = [{} for _ in bank.labels]
-        for row, (label, source) in enumerate(
-            zip(bank.centre_label.tolist(), bank.centre_source.tolist(), strict=True)
-        ):
+        for row, (label, source) in enumerate(zip(rows, bank.centre_source.tolist(), strict=True)):
             sources[label][source] = row
-        return cls(labels=bank.labels, groups=groups, centres=bank.centres, sources=sources, captions=bank.said)
+        return cls(
+            labels=bank.labels,
+            groups=groups,
+            centres=bank.centres,
+            label_rows=rows,
+            sources=sources,
+            captions=bank.said,
+        )
 
     def label_of(self, latent: NDArray[np.float32]) -> str:
         """The label one of whose centres is nearest to a latent (D,)."""
         lengths = np.maximum(np.linalg.norm(self.centres, axis=1), 1e-9)
-        nearest = int(np.argmax(self.centres @ latent / lengths))
-        return next(label for label, rows in zip(self.labels, self.sources, strict=True) if nearest in rows.values())
+        return self.labels[self.label_rows[int(np.argmax(self.centres @ latent / lengths))]]
 
     def centre(self, label: str) -> NDArray[np.float32]:
         """The mean of a label's centres (D,)."""
@@ -136,7 +143,7 @@ class Styles:
     def _shown(self, action: str, style: str, reference: str) -> NDArray[np.float32]:
         """From the centres of a style `reference`, or of all others where it is missing, to those of `style` (D,).
 
-        Within one source alone: the people of two differ more than the styles of one.
+        Within one source, where one shows both: the people of two differ more than the styles of one.
         """
         group = self.groups[action]
         steps = []
@@ -147,7 +154,13 @@ class Styles:
                 steps.append(
                     self.centres[row] - self.centres[[self.sources[label][source] for label in wanted]].mean(axis=0)
                 )
-        mean: NDArray[np.float32] = np.mean(steps, axis=0)
+        if not steps:
+            others = (
+                [reference] if reference in group and reference != style else [name for name in group if name != style]
+            )
+            names = [self.labels[group[name]] for name in others]
+            steps = [self.centre(self.labels[group[style]]) - np.mean([self.centre(name) for name in names], axis=0)]
+        mean: NDArray[np.float32] = np.mean(steps, axis=0, dtype=np.float32)
         return mean
 
     def _differences(self, style: str, reference: str, actions: list[str]) -> NDArray[np.float32]:
