@@ -17,7 +17,7 @@ from mclip.motion import Motion
 from mclip.skeleton.smpl import JOINT
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, CDPSession, Page
 
 # Debian's chromium; elsewhere Chrome or what playwright installed under these names.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -98,6 +98,12 @@ def until(opened: Opened, condition: str) -> None:
     while not opened.page.evaluate(condition):
         assert time.monotonic() < deadline, condition
         opened.page.wait_for_timeout(20)
+
+
+def touch(session: CDPSession, kind: str, *points: tuple[float, float]) -> None:
+    """Start, Move or End: fingers at these pixels of a page opened as a phone's, one session for all they do."""
+    touches = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
+    session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
 
 
 def swaying(frames: int, fps: float = 30.0, *, seed: int = 0) -> Motion:

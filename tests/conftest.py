@@ -1,8 +1,10 @@
-"""A small model, store and pack, made once for all tests; torch is loaded only by tests that ask for them."""
+"""A small model, store and pack, made once for all tests, a browser and the command line; torch is loaded only by tests
+that ask for it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,12 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from mclip.data.store import MotionStore
     from mclip.nn.model import MotionClip
     from mclip.pack import Pack
+    from tests.commands import Run
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("mclip", deadline=None)
@@ -59,3 +64,21 @@ def tiny_pack(tiny_model: MotionClip, tiny_store: MotionStore, tmp_path_factory:
 def pack_copy(tiny_pack: Pack, tmp_path: Path) -> Path:
     """A copy of the pack to spoil."""
     return Path(shutil.copytree(tiny_pack.path, tmp_path / "copy"))
+
+
+# Not for the session: an open playwright keeps an event loop of its own running.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; what asks for it is skipped where there is none."""
+    from tests.browser import chromium
+
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `mclip` with arguments."""
+    from tests.commands import runner
+
+    return runner(monkeypatch, capsys)

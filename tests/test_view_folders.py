@@ -2,37 +2,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mclip.errors import DataError
 from mclip.view.library import spread
 from mclip.view.page import is_page
 from mclip.view.run import POINTS, read_curves, run_page
-from tests.browser import chromium, opened, swaying, until
-from tests.commands import Run, runner
+from tests.browser import opened, swaying, touch, until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
     from mclip.data.store import MotionStore
     from mclip.nn.model import MotionClip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+    from mclip.pack import Pack
+    from tests.commands import Run
 
 
 def curves(folder: Path, rows: int = 5) -> Path:
@@ -40,6 +30,21 @@ def curves(folder: Path, rows: int = 5) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "curves.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def swaying_library(folder: Path) -> Path:
+    """Five motions of different lengths."""
+    library = folder / "library"
+    library.mkdir()
+    for k in range(5):
+        swaying(60 + 30 * k, seed=k).save(library / f"sway-{k}.npz")
+    return library
+
+
+def places(tab: Page) -> NDArray[np.float64]:
+    """Where the dots are: pixels (N, 2) of the window, as drawn (to a tenth), in the order of the motions."""
+    boxes = [tab.locator(f"#dot-{k}").bounding_box() for k in range(tab.locator("#map circle").count())]
+    return np.array([(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes if box])
 
 
 # ---- the map ----
@@ -59,13 +64,12 @@ def test_the_map_keeps_what_differs_most() -> None:
     np.testing.assert_array_equal(spread(np.ones((3, 4), np.float32)), np.full((3, 2), 0.5))
 
 
-def test_a_folder_becomes_a_map_that_plays_what_is_pointed_at(browser: Browser, run: Run, tmp_path: Path) -> None:
-    library = tmp_path / "library"
-    library.mkdir()
-    for k in range(5):
-        swaying(60 + 30 * k, seed=k).save(library / f"sway-{k}.npz")
+def test_a_folder_becomes_a_map_that_plays_what_is_pointed_at(
+    browser: Browser, run: Run, tiny_pack: Pack, tmp_path: Path
+) -> None:
+    library = swaying_library(tmp_path)
     (library / "broken.npz").write_bytes(b"no zip")
-    done = run("view", str(library), "-o", str(tmp_path / "map.html"), "--json")
+    done = run("view", str(library), "-o", str(tmp_path / "map.html"), "--pack", str(tiny_pack.path), "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert result["motions"] == 5
@@ -91,6 +95,149 @@ def test_a_folder_becomes_a_map_that_plays_what_is_pointed_at(browser: Browser, 
         until(page, "mclip.chosen === 4")
         assert page.said == []
         assert len(page.asked) == 1
+
+
+@pytest.fixture
+def drawn_map(tiny_pack: Pack, tmp_path: Path) -> Path:
+    """The page of a library's map."""
+    from mclip.runtime.engine import Engine
+    from mclip.runtime.search import open_library
+    from mclip.view.library import library_page
+
+    folder, path = swaying_library(tmp_path), tmp_path / "map.html"
+    engine = Engine.open(str(tiny_pack.path))
+    library, _ = open_library(engine, [folder])
+    path.write_text(library_page(engine, folder, library))
+    return path
+
+
+def test_a_wheel_comes_closer_to_what_it_points_at(browser: Browser, drawn_map: Path) -> None:
+    with opened(browser, drawn_map, (900, 600)) as page:
+        tab = page.page
+        before = places(tab)
+        pointer = before[2].round()  # as wheels tell it
+        tab.mouse.move(*pointer)
+        until(page, "mclip.chosen === 2")
+        size = tab.locator("#dot-2").bounding_box()
+        for _ in range(3):
+            tab.mouse.wheel(0, -150)
+        until(page, "mclip.zoom > 1.9")
+        zoom = tab.evaluate("mclip.zoom")
+        # What is pointed at stays, the rest goes away from it as the zoom says, and dots stay dots.
+        np.testing.assert_allclose(places(tab), pointer + (before - pointer) * zoom, atol=0.1 * zoom)
+        after = tab.locator("#dot-2").bounding_box()
+        assert size and after
+        assert (after["width"], after["height"]) == pytest.approx((size["width"], size["height"]), abs=0.01)
+        assert tab.evaluate("mclip.chosen") == 2
+        # It ends at the whole map, however far the wheel is turned.
+        for _ in range(5):
+            tab.mouse.wheel(0, 2000)
+        until(page, "mclip.zoom === 1")
+        np.testing.assert_allclose(places(tab), before, atol=0.1)
+        for _ in range(30):
+            tab.mouse.wheel(0, -2000)
+        until(page, "mclip.zoom === 40")
+        np.testing.assert_allclose(places(tab)[2], pointer + (before[2] - pointer) * 40, atol=4)
+        tab.mouse.dblclick(*pointer)
+        until(page, "mclip.zoom === 1")
+        assert page.said == []
+
+
+def test_a_drag_moves_the_map_as_far_as_its_edges_and_dots_still_play(browser: Browser, drawn_map: Path) -> None:
+    with opened(browser, drawn_map, (900, 600)) as page:
+        tab = page.page
+        box = tab.locator("#map").bounding_box()
+        assert box
+        middle = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+        whole = places(tab)
+        tab.mouse.move(*middle)
+        tab.mouse.down()
+        tab.mouse.move(*(middle + 40))
+        tab.mouse.up()
+        np.testing.assert_allclose(places(tab), whole, atol=0.1)  # nowhere to go
+        tab.mouse.move(*middle)
+        for _ in range(3):
+            tab.mouse.wheel(0, -200)
+        until(page, "mclip.zoom > 2.4")
+        before = places(tab)
+        tab.mouse.down()
+        chosen = tab.evaluate("mclip.chosen")
+        tab.mouse.move(*(middle + np.array([30, -20])))
+        tab.mouse.move(*(middle + np.array([60, -40])))
+        np.testing.assert_allclose(places(tab), before + np.array([60, -40]), atol=0.1)
+        assert tab.evaluate("mclip.chosen") == chosen
+        tab.mouse.move(*(middle + 2000))
+        tab.mouse.up()
+        # The corner of the map is the corner of what is in sight, and not beyond.
+        zoom, corner = tab.evaluate("mclip.zoom"), np.array([box["x"], box["y"]])
+        np.testing.assert_allclose(places(tab), corner + (whole - corner) * zoom, atol=0.1 * zoom)
+        seen = np.argmin(np.abs(places(tab) - middle).max(axis=1))
+        tab.mouse.move(*places(tab)[seen])
+        until(page, f"mclip.chosen === {seen}")
+        tab.evaluate("mclip.play()")
+        until(page, "mclip.time > 0.1")
+        assert page.said == []
+
+
+def test_keys_zoom_move_and_show_the_whole_map_again(browser: Browser, drawn_map: Path) -> None:
+    with opened(browser, drawn_map, (900, 600)) as page:
+        tab = page.page
+        box = tab.locator("#map").bounding_box()
+        assert box
+        whole = places(tab)
+        tab.locator("#map").focus()
+        for key in ("+", "=", "+", "+", "+"):
+            tab.keyboard.press(key)
+        assert tab.evaluate("mclip.zoom") == pytest.approx(1.4**5)
+        # Around the chosen dot.
+        chosen = whole[tab.evaluate("mclip.chosen")]
+        closer = places(tab)
+        np.testing.assert_allclose(closer, chosen + (whole - chosen) * 1.4**5, atol=0.1 * 1.4**5)
+        across, down = 0.15 * box["width"], 0.15 * box["height"]
+        for key, by in (("Right", (-across, 0)), ("Down", (0, -down)), ("Left", (across, 0)), ("Up", (0, down))):
+            before = places(tab)
+            tab.keyboard.press(f"Shift+Arrow{key}")
+            np.testing.assert_allclose(places(tab), before + np.array(by), atol=0.1)
+        np.testing.assert_allclose(places(tab), closer, atol=0.1)
+        tab.keyboard.press("-")
+        assert tab.evaluate("mclip.zoom") == pytest.approx(1.4**4)
+        tab.keyboard.press("0")
+        np.testing.assert_allclose(places(tab), whole, atol=0.1)
+        # The map follows from dot to dot, wherever they are.
+        for _ in range(8):
+            tab.keyboard.press("+")
+        for _ in range(5):
+            tab.keyboard.press("ArrowRight")
+            x, y = places(tab)[tab.evaluate("mclip.chosen")]
+            assert box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"]
+        # Who writes a name means no key.
+        before = places(tab)
+        tab.locator("#find").press_sequentially("-0+")
+        np.testing.assert_allclose(places(tab), before, atol=0.1)
+        assert page.said == []
+
+
+def test_fingers_pinch_and_drag_the_map(browser: Browser, drawn_map: Path) -> None:
+    with opened(browser, drawn_map, (390, 844), phone=True) as page:
+        tab = page.page
+        box = tab.locator("#map").bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        whole = places(tab)
+        session = tab.context.new_cdp_session(tab)
+        for apart, kind in [(30, "Start"), (45, "Move"), (60, "Move"), (90, "Move")]:
+            touch(session, kind, (x - apart, y), (x + apart, y))
+        touch(session, "End")
+        until(page, "mclip.zoom > 2.9")
+        assert tab.evaluate("mclip.zoom") == pytest.approx(3, rel=0.01)
+        np.testing.assert_allclose(places(tab), (x, y) + (whole - (x, y)) * 3, atol=2)
+        before = places(tab)
+        for step, kind in [(0, "Start"), (20, "Move"), (40, "Move")]:
+            touch(session, kind, (x + step, y))
+        touch(session, "End")
+        np.testing.assert_allclose(places(tab), before + np.array([40, 0]), atol=2)
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.said == []
 
 
 # ---- the run ----

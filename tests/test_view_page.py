@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,22 +28,12 @@ from mclip.view.page import (
     names_of,
     write_page,
 )
-from tests.browser import Opened, chromium, drawn, opened, swaying, until
-from tests.commands import Run, runner
+from tests.browser import Opened, drawn, opened, swaying, touch, until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, CDPSession
+    from playwright.sync_api import Browser
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+    from tests.commands import Run
 
 
 def page_of(folder: Path, *motions: Motion, names: str = "abcdefgh") -> Path:
@@ -322,22 +311,17 @@ def test_a_phone_shows_everything_and_is_steered_by_fingers(browser: Browser, tm
         tab.locator("#play").tap()
         tab.evaluate("mclip.seek(5)")
         before = picture(page)
-        touch = tab.context.new_cdp_session(tab)
+        session = tab.context.new_cdp_session(tab)
         for x, y, kind in [(200, 400, "Start"), (260, 420, "Move"), (320, 440, "Move")]:
-            _touch(touch, kind, [(x, y)])
-        _touch(touch, "End", [])
+            touch(session, kind, (x, y))
+        touch(session, "End")
         turned = picture(page)
         assert differing(turned, before) > 0.02
         for apart, kind in [(40, "Start"), (60, "Move"), (120, "Move")]:
-            _touch(touch, kind, [(195 - apart, 400), (195 + apart, 400)])
-        _touch(touch, "End", [])
+            touch(session, kind, (195 - apart, 400), (195 + apart, 400))
+        touch(session, "End")
         assert differing(picture(page), turned) > 0.02
         assert page.said == []
-
-
-def _touch(session: CDPSession, kind: str, points: list[tuple[int, int]]) -> None:
-    touches = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
-    session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
 
 
 def test_ten_thousand_frames_are_played_to_the_end(browser: Browser, tmp_path: Path) -> None:

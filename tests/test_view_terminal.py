@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,12 +18,9 @@ from rich.console import Console
 from mclip.view.browser import has_desktop, open_page
 from mclip.view.terminal import HalfBlocks
 from tests.browser import swaying
-from tests.commands import Run, runner
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+if TYPE_CHECKING:
+    from tests.commands import Run
 
 
 def test_two_pixels_are_one_character_upper_and_lower() -> None:

@@ -31,7 +31,7 @@ MAX_MOTIONS = 100
 # What is at the start of every page we make.
 MARK = '<meta name="generator" content="mclip '
 _MARK_WITHIN = 1000
-PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "camera.js", "clock.js", "page.js")
+PLAYER = ("math.js", "data.js", "pose.js", "shaders.js", "stage.js", "gestures.js", "camera.js", "clock.js", "page.js")
 # Digits of a pack's SHA-256 that are enough to tell packs apart.
 _DIGEST = 12
 # Motions that the heading names; the page lists all.
@@ -138,7 +138,10 @@ def about(shown: Shown) -> list[tuple[str, str]]:
 
 
 def compose(kind: str, title: str, data: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
-    """A whole page from mclip/view/assets: KIND.html within page.html, style.css, and the named scripts in order."""
+    """A whole page from mclip/view/assets: KIND.html within page.html, style.css, and the named scripts in order.
+
+    KIND.html may ask for {{head}}, the heading and tools of a page that is a plane with a small stage beside it.
+    """
     style = _asset("style.css")
     script = "\n".join(_asset(name) for name in scripts)
     policy = f"default-src 'none'; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'"
@@ -149,17 +152,21 @@ def compose(kind: str, title: str, data: Mapping[str, Any], *, scripts: Sequence
         "policy": policy,
         "title": html.escape(" ".join(title.split())),
         "style": style,
-        "body": _asset(f"{kind}.html"),
+        "body": _filled(_asset(f"{kind}.html"), {"head": _asset("head.html")}),
         "data": content,
         "script": script,
     }
-    page = _asset("page.html")
+    # What is no text, half of a broken file name, becomes a question mark.
+    return _filled(_asset("page.html"), parts).encode(errors="replace").decode()
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with its {{names}} replaced, once: what is put in is not searched."""
     pieces = []
-    for piece in page.split("{{"):
+    for piece in template.split("{{"):
         name, found, rest = piece.partition("}}")
         pieces.append(parts[name] + rest if found else piece)
-    # What is no text, half of a broken file name, becomes a question mark.
-    return "".join(pieces).encode(errors="replace").decode()
+    return "".join(pieces)
 
 
 @cache

@@ -1,4 +1,4 @@
-// A camera that goes around its target, and the mouse and fingers that move it.
+// A camera that goes around its target, and how it is steered.
 
 // Tangent of half of 30 degrees: the field of view of mclip's own pictures (mclip/render/camera.py).
 const HALF_SIDE = Math.tan(Math.PI / 12);
@@ -85,43 +85,17 @@ class Camera {
 
 /** Drag turns; right button, Shift or two fingers pan; wheel or two fingers apart zoom; two clicks call `reset`. */
 function steer(canvas, camera, changed, reset) {
-  const fingers = new Map();
-  const middle = () => {
-    const points = [...fingers.values()];
-    return [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
-  };
-  const spread = () => {
-    const [a, b] = [...fingers.values()];
-    return b ? Math.hypot(a[0] - b[0], a[1] - b[1]) : 0;
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, [event.clientX, event.clientY]);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!fingers.has(event.pointerId)) return;
-    const [before, apart] = [middle(), spread()];
-    fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    const after = middle(), across = after[0] - before[0], down = after[1] - before[1];
-    if (fingers.size > 1 || event.shiftKey || event.buttons & 6) camera.pan(across, down, canvas.clientHeight);
-    else camera.turn(across, down);
-    if (fingers.size === 2 && apart > 0) camera.zoom(apart / Math.max(spread(), 1));
-    changed();
-  });
-  for (const kind of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId));
-  }
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("dblclick", reset);
-  canvas.addEventListener(
-    "wheel",
-    (event) => {
-      event.preventDefault();
-      // Lines and pages, where a mouse counts in those, as pixels.
-      const pixels = event.deltaY * [1, 16, 400][event.deltaMode];
-      camera.zoom(Math.exp(clamp(pixels, -200, 200) * 0.0015));
+  gestures(canvas, {
+    drag: (across, down, event, fingers) => {
+      if (fingers > 1 || event.shiftKey || event.buttons & 6) camera.pan(across, down, canvas.clientHeight);
+      else camera.turn(across, down);
       changed();
     },
-    { passive: false },
-  );
+    zoom: (factor) => {
+      camera.zoom(1 / factor);
+      changed();
+    },
+    reset,
+  });
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 }

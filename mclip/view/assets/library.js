@@ -5,6 +5,47 @@ const DOT_RADIUS = 6.5;
 const REACH = 28;
 // Pixels around the dots.
 const MARGIN = 34;
+// Closer, the four digits of a dot's place would show.
+const MAX_ZOOM = 40;
+// What a key zooms by, and the part of what is in sight that it moves by.
+const KEY_ZOOM = 1.4, KEY_STEP = 0.15;
+
+/** What is in sight of the map: a `zoom`th of it each way, from (left, top). Places are parts of a whole, from 0 to 1. */
+class Sight {
+  constructor() {
+    this.reset();
+  }
+
+  reset() {
+    [this.zoom, this.left, this.top] = [1, 0, 0];
+  }
+
+  /** Where a place of the map is in what is in sight. */
+  at([x, y]) {
+    return [(x - this.left) * this.zoom, (y - this.top) * this.zoom];
+  }
+
+  /** Come closer by a factor; what is seen at (x, y) stays there, if the map's edges let it. */
+  approach(factor, x, y) {
+    const before = this.zoom;
+    this.zoom = clamp(before * factor, 1, MAX_ZOOM);
+    this.moveTo(this.left + x / before - x / this.zoom, this.top + y / before - y / this.zoom);
+  }
+
+  /** Drag what is seen along. */
+  drag(across, down) {
+    this.moveTo(this.left - across / this.zoom, this.top - down / this.zoom);
+  }
+
+  centre([x, y]) {
+    this.moveTo(x - 0.5 / this.zoom, y - 0.5 / this.zoom);
+  }
+
+  /** The map's edges stay outside. */
+  moveTo(left, top) {
+    [this.left, this.top] = [left, top].map((start) => clamp(start, 0, 1 - 1 / this.zoom));
+  }
+}
 
 class LibraryPage {
   constructor(data, body) {
@@ -13,6 +54,7 @@ class LibraryPage {
     this.preview = new Preview(element("stage"), body);
     this.groups = data.groups;
     this.hidden = new Set();
+    this.sight = new Sight();
     this.words = "";
     this.chosen = -1;
     this.asked = 0;
@@ -32,13 +74,22 @@ class LibraryPage {
       return dot;
     });
     this.groups.forEach((group, i) => this.addGroup(group, i));
-    map.addEventListener("pointermove", (event) => this.point(event));
+    map.addEventListener("pointermove", (event) => {
+      // Who drags the map looks elsewhere; while all of it is in sight, a finger points like a mouse.
+      if (!event.buttons || this.sight.zoom === 1) this.point(event);
+    });
     map.addEventListener("pointerdown", (event) => this.point(event));
+    gestures(map, {
+      drag: (across, down) => this.look((sight) => sight.drag(across / map.clientWidth, down / map.clientHeight)),
+      zoom: (factor, x, y) => {
+        const { left, top } = map.getBoundingClientRect();
+        this.look((sight) => sight.approach(factor, (x - left) / map.clientWidth, (y - top) / map.clientHeight));
+      },
+      reset: () => this.look((sight) => sight.reset()),
+    });
     map.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (!step) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || !this.key(event)) return;
       event.preventDefault();
-      this.go(step);
     });
     element("find").addEventListener("input", (event) => {
       this.words = event.target.value.trim().toLowerCase();
@@ -71,14 +122,45 @@ class LibraryPage {
     this.dots.forEach((dot, i) => dot.classList.toggle("faint", !this.isShown(this.records[i])));
   }
 
-  /** Put the dots where the size of the map wants them. */
+  /** Do what a key says; whether it says anything. */
+  key({ key, shiftKey }) {
+    const [across, down] = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] }[key] ?? [0, 0];
+    const closer = { "+": KEY_ZOOM, "=": KEY_ZOOM, "-": 1 / KEY_ZOOM, _: 1 / KEY_ZOOM }[key];
+    if (closer) this.look((sight) => sight.approach(closer, ...this.focus()));
+    else if (key === "0") this.look((sight) => sight.reset());
+    else if (!across && !down) return false;
+    else if (shiftKey) this.look((sight) => sight.drag(-across * KEY_STEP, -down * KEY_STEP));
+    else this.go(across + down);
+    return true;
+  }
+
+  /** What keys zoom around: the chosen dot, if it is in sight, else the middle. */
+  focus() {
+    return this.isInSight(this.places[this.chosen]) ? this.sight.at(this.parts[this.chosen]) : [0.5, 0.5];
+  }
+
+  isInSight([x, y]) {
+    const { clientWidth, clientHeight } = element("map");
+    return x >= 0 && y >= 0 && x <= clientWidth && y <= clientHeight;
+  }
+
+  /** Change what is in sight. */
+  look(change) {
+    change(this.sight);
+    this.place();
+  }
+
+  /** Put the dots where the size of the map and what is in sight of it want them. */
   place() {
-    const map = element("map"), width = map.clientWidth, height = map.clientHeight;
+    const map = element("map"), [width, height] = [map.clientWidth, map.clientHeight].map((side) => Math.max(side, 1));
     map.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.places = this.records.map(({ x, y }) => [
-      MARGIN + x * Math.max(width - 2 * MARGIN, 1),
-      MARGIN + (1 - y) * Math.max(height - 2 * MARGIN, 1),
-    ]);
+    map.classList.toggle("closer", this.sight.zoom > 1);
+    const inside = (part, side) => (MARGIN + part * Math.max(side - 2 * MARGIN, 1)) / side;
+    this.parts = this.records.map(({ x, y }) => [inside(x, width), inside(1 - y, height)]);
+    this.places = this.parts.map((part) => {
+      const [x, y] = this.sight.at(part);
+      return [x * width, y * height];
+    });
     this.dots.forEach((dot, i) => {
       dot.setAttribute("cx", this.places[i][0].toFixed(1));
       dot.setAttribute("cy", this.places[i][1].toFixed(1));
@@ -88,20 +170,22 @@ class LibraryPage {
   point(event) {
     const { left, top } = element("map").getBoundingClientRect();
     let best = -1, least = REACH;
-    this.places.forEach(([x, y], i) => {
-      const distance = Math.hypot(x - event.clientX + left, y - event.clientY + top);
-      if (distance < least && this.isShown(this.records[i])) [best, least] = [i, distance];
+    this.places.forEach((place, i) => {
+      const distance = Math.hypot(place[0] - event.clientX + left, place[1] - event.clientY + top);
+      if (distance < least && this.isInSight(place) && this.isShown(this.records[i])) [best, least] = [i, distance];
     });
     if (best >= 0) this.choose(best);
   }
 
-  /** To the next motion shown, from left to right. */
+  /** To the next motion shown, from left to right; the map follows. */
   go(step) {
     const shown = this.records.map((record, i) => i).filter((i) => this.isShown(this.records[i]));
     if (!shown.length) return;
     shown.sort((a, b) => this.records[a].x - this.records[b].x);
     const at = shown.indexOf(this.chosen);
-    this.choose(shown[(at + step + shown.length) % shown.length]);
+    const next = shown[(at + step + shown.length) % shown.length];
+    if (!this.isInSight(this.places[next])) this.look((sight) => sight.centre(this.parts[next]));
+    this.choose(next);
   }
 
   async choose(i) {
@@ -127,7 +211,7 @@ async function start() {
   const { data, body } = await readPage();
   const page = new LibraryPage(data, body);
   document.body.classList.add("ready");
-  /** For scripts and tests: `mclip.choose(i)`, `mclip.chosen`, `mclip.time`, `mclip.places` (pixels on the map). */
+  /** For scripts and tests: `mclip.choose(i)`, `mclip.chosen`, `mclip.time`, `mclip.zoom`, `mclip.places` (pixels). */
   window.mclip = {
     choose: (i) => page.choose(i),
     play: () => page.preview.clock.play(),
@@ -139,6 +223,9 @@ async function start() {
     },
     get places() {
       return page.places;
+    },
+    get zoom() {
+      return page.sight.zoom;
     },
   };
 }
