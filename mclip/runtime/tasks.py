@@ -15,7 +15,7 @@ from mclip.errors import UsageError
 from mclip.geometry import matrix_to_rot6d
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.ground import floor_under, lowest_of
+from mclip.runtime.ground import floor_under, hover_of, lowest_of
 from mclip.runtime.prior import Match
 from mclip.runtime.representation import SMPL24, Representation, world_to_motions
 
@@ -211,7 +211,7 @@ def to_motions(features: NDArray[np.float32], fps: float, kind: Representation) 
         if not kind.path:
             place[:, 2] -= height
         elif (floor := floor_under(height)) < _GROUNDED:
-            place[:, 2] -= floor
+            place[:, 2] -= floor + hover_of(height - floor, fps)
     return world_to_motions((rotations, transl), fps)
 
 
