@@ -212,7 +212,7 @@ def test_words_near_an_action_only_say_what_they_were_taken_for(shipped: Run) ->
     done = shipped("edit", "walk.npz", "--add", "drunk", "--add", "confident")
     assert done.code == 0
     assert done.err.splitlines() == [
-        "warning: 'drunk' is nearest to 'drinking' (0.81); taken for the action 'drink'",
+        "warning: 'drunk' is nearest to 'being drunk' (0.78); taken for the action 'be dizzy'",
         "warning: 'confident' is no style by itself; taken for the opposite of the style 'not-confident' "
         f"for {done.out.splitlines()[1].rsplit(' for ')[-1]}",
     ]

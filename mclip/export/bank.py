@@ -51,7 +51,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """A window, its latent (D,), and the share of its movement that the decoder keeps."""
+    """A window, its latent (D,), and the share of its movement that is explained by what is decoded from it."""
 
     candidate: _Candidate
     latent: NDArray[np.float32]
@@ -70,10 +70,10 @@ def build_bank(
 ) -> Bank:
     """The bank of a store's training split.
 
-    Of each label only that half of the windows is taken which the decoder keeps most of the movement of: what is
-    decoded from the others stands still. The most typical come first (largest mean cosine with the label's others), and
-    labels take turns until `max_entries`. Windows shorter than the model's are there only for labels that have no whole
-    ones; those whose captions speak of left or right are there mirrored as well.
+    Of each label only that half of the windows is taken whose movement is explained best by what is decoded from them:
+    from the others something smaller or later is. The most typical come first (largest mean cosine with the label's
+    others), and labels take turns until `max_entries`. Windows shorter than the model's are there only for labels that
+    have no whole ones; those whose captions speak of left or right are there mirrored as well.
     Raises DataError when the split has no captioned motion.
     """
     kind = representation(data.representation)
@@ -170,13 +170,13 @@ def _encode(
     encode: Encode,
     decode: Decode,
 ) -> list[_Seen]:
-    """The latents of candidates, and how much of their movement the decoder keeps."""
+    """The latents of candidates, and how much of their movement is decoded again."""
     seen = []
     for at in range(0, len(candidates), _BATCH):
         some = candidates[at : at + _BATCH]
         features, mask = _gather(store, some, window, kind)
         latents = encode(features, mask)
-        kept = _movement(decode(latents, mask), mask, kind) / _movement(features, mask, kind)
+        kept = _explained(decode(latents, mask), features, mask, kind)
         seen += [_Seen(*each) for each in zip(some, latents, kept.tolist(), strict=True)]
     return seen
 
@@ -204,14 +204,26 @@ def _motion_of(store: MotionStore, candidate: _Candidate) -> int:
     return int(np.searchsorted(store.offsets, candidate.start, side="right")) - 1
 
 
-def _movement(features: NDArray[np.float32], mask: NDArray[np.bool_], kind: Representation) -> NDArray[np.float64]:
-    """How far the joints of windows travel relative to the pelvis (B,), tremor apart: metres in all."""
-    _, joints = forward_kinematics(*kind.decode(features))  # (B, T, 24, 3)
-    pose = joints - joints[:, :, :1]
-    calm = sum(pose[:, lag : pose.shape[1] - _CALM + 1 + lag] for lag in range(_CALM)) / _CALM
-    steps = np.linalg.norm(np.diff(calm, axis=1), axis=-1).sum(axis=-1) * mask[:, _CALM:]
-    result: NDArray[np.float64] = np.maximum(steps.sum(axis=1, dtype=np.float64), 1e-6)
+def _explained(
+    decoded: NDArray[np.float32], features: NDArray[np.float32], mask: NDArray[np.bool_], kind: Representation
+) -> NDArray[np.float64]:
+    """The share of the movement of windows that decoded ones explain (B,), 1 for all: the variance over time of the
+    joints relative to the pelvis, less that of the error, tremor apart."""
+    pose, shown = (_calm(each, kind) for each in (features, decoded))
+    frames = mask[:, _CALM - 1 :, None, None]
+    count = np.maximum(frames.sum(axis=1, keepdims=True), 1)
+    around = pose - (pose * frames).sum(axis=1, keepdims=True) / count
+    lost, own = (((each * frames) ** 2).sum(axis=(1, 2, 3)) for each in (pose - shown, around))
+    result: NDArray[np.float64] = 1.0 - lost / np.maximum(own, 1e-9)
     return result
+
+
+def _calm(features: NDArray[np.float32], kind: Representation) -> NDArray[np.float64]:
+    """Joints relative to the pelvis (B, T - _CALM + 1, 24, 3), averaged over _CALM frames."""
+    _, joints = forward_kinematics(*kind.decode(features))  # (B, T, 24, 3)
+    pose = (joints - joints[:, :, :1]).astype(np.float64)
+    calm: NDArray[np.float64] = sum(pose[:, lag : pose.shape[1] - _CALM + 1 + lag] for lag in range(_CALM)) / _CALM
+    return calm
 
 
 def _gather(
