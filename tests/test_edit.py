@@ -188,6 +188,30 @@ def test_between_two_styles_the_reading_decides() -> None:
     assert list(found.values()) == ["angry", "old"]
 
 
+ROWS = {
+    "walk/normal": [1.0, 0, 0, 0],
+    "walk/old": [1.0, 1, 0, 0],
+}
+
+
+def test_styles_are_compared_within_one_source_if_one_shows_both() -> None:
+    # Other people walk normally elsewhere, which is no part of what "old" means.
+    both = replace(
+        bank(ROWS),
+        centres=np.array([[1, 0, 0, 0], [1, 0, 9, 0], [1, 1, 0, 0]], np.float32),
+        centre_label=np.array([0, 0, 1], np.int32),
+        centre_source=np.array([0, 1, 0], np.int32),
+    )
+    direction = Styles.of(both).direction("old", "walk/normal")
+    assert np.allclose(direction / np.linalg.norm(direction), [0, 1, 0, 0], atol=1e-6)
+
+
+def test_styles_that_were_recorded_apart_are_compared_all_the_same() -> None:
+    apart = Styles.of(replace(bank(ROWS), centre_source=np.array([0, 1], np.int32)))
+    assert apart.find(vector(0, 1, 0, 0), vector(-1, -1), "walk/normal")[0] == "old"
+    assert np.allclose(apart.direction("old", "walk/normal"), [0, 1, 0, 0], atol=1e-6)
+
+
 def test_a_latent_finds_its_label() -> None:
     assert STYLES.label_of(vector(0.9, 0.8, 0, 0)) == "walk/old"
     assert STYLES.label_of(vector(2, 0, 0, 0)) == "walk/normal"

@@ -222,8 +222,9 @@ def _calm(features: NDArray[np.float32], kind: Representation) -> NDArray[np.flo
     """Joints relative to the pelvis (B, T - _CALM + 1, 24, 3), averaged over _CALM frames."""
     _, joints = forward_kinematics(*kind.decode(features))  # (B, T, 24, 3)
     pose = (joints - joints[:, :, :1]).astype(np.float64)
-    calm: NDArray[np.float64] = sum(pose[:, lag : pose.shape[1] - _CALM + 1 + lag] for lag in range(_CALM)) / _CALM
-    return calm
+    calm = np.stack([pose[:, lag : pose.shape[1] - _CALM + 1 + lag] for lag in range(_CALM)]).mean(axis=0)
+    result: NDArray[np.float64] = calm
+    return result
 
 
 def _gather(

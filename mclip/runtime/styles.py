@@ -155,11 +155,11 @@ class Styles:
                     self.centres[row] - self.centres[[self.sources[label][source] for label in wanted]].mean(axis=0)
                 )
         if not steps:
-            others = (
+            beside = (
                 [reference] if reference in group and reference != style else [name for name in group if name != style]
             )
-            names = [self.labels[group[name]] for name in others]
-            steps = [self.centre(self.labels[group[style]]) - np.mean([self.centre(name) for name in names], axis=0)]
+            start = np.mean([self.centre(self.labels[group[name]]) for name in beside], axis=0)
+            steps = [self.centre(self.labels[group[style]]) - start]
         mean: NDArray[np.float32] = np.mean(steps, axis=0, dtype=np.float32)
         return mean
 
