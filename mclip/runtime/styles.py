@@ -130,8 +130,9 @@ class Styles:
         return unit(self.centres[rows].mean(axis=0))
 
     def _actions(self, style: str) -> list[str]:
-        """Actions that some source shows in this style and in another."""
-        return [action for action, group in self.groups.items() if style in group and any(self._beside(group, style))]
+        """Actions known in this style and in another: those that some source shows in both, if there are any."""
+        known = [action for action, group in self.groups.items() if style in group and len(group) > 1]
+        return [action for action in known if any(self._beside(self.groups[action], style))] or known
 
     def _beside(self, group: dict[str, int], style: str) -> list[list[int]]:
         """For each source of a style, the labels of the action's other styles that it shows as well."""
