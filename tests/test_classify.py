@@ -279,9 +279,12 @@ def test_mistakes_get_their_exit_code(mclip: Run, arguments: list[str], code: in
 def test_the_shipped_pack_knows_walking_sitting_and_kicking() -> None:
     classifier = Classifier(Engine.open("mini", "cpu"), BABEL_60)
     for file, expected in (
-        ("bvh/bandai_walk.bvh", {"walk"}),
-        ("bvh/accad_male1_walk.bvh", {"walk"}),
-        ("kaykit/Sit_Chair_Down.npz", {"sit"}),
-        ("kaykit/Unarmed_Melee_Attack_Kick.npz", {"kick", "martial art"}),
+        ("bvh/bandai_walk.bvh", ["walk"]),
+        ("bvh/accad_male1_walk.bvh", ["walk"]),
+        ("kaykit/Sit_Chair_Down.npz", ["sit"]),
+        # BABEL-60 has both; whoever kicks does martial arts.
+        ("kaykit/Unarmed_Melee_Attack_Kick.npz", ["martial art", "kick"]),
     ):
-        assert classifier.classify(load(GOLDEN / file)).answer in expected, file
+        answer = classifier.classify(load(GOLDEN / file))
+        assert answer.answer == expected[0], file
+        assert [label for label, _ in answer.labels[: len(expected)]] == expected, file

@@ -10,6 +10,7 @@ walk, 8 % of punch as bow, and turning left is walking or running as well.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -35,25 +36,25 @@ from tests.kinematics import (
 )
 
 ROOT = Path(__file__).parent.parent
-# Prompts that no caption has, and that the pack understands. How much it understands of prompts that nobody chose is
-# for benchmarks/paraphrases.py to say.
+# Some of about 150 prompts whose content words no caption has: those the pack understands. How much it understands of
+# prompts that nobody chose is for benchmarks/paraphrases.py to say.
 PARAPHRASES = (
-    ("walk", "amble leisurely", "promenade by the sea"),
-    ("run", "gallop across the meadow", "marathon"),
-    ("jump", "bounce upon a trampoline", "leapfrog"),
-    ("sit down on a chair", "settle into an armchair", "nestle into the sofa"),
-    ("lie down", "nap on the mattress", "doze off on the lawn"),
-    ("wave with the right hand", "greet a neighbour with the right hand", "salute cheerily with the right hand"),
-    ("raise both hands", "elevate both hands", "hoist both hands skyward"),
-    ("bow", "bow low to the emperor", "greet the audience with a deep bow"),
-    ("kick", "boot the football", "soccer penalty"),
-    ("punch", "slug the sandbag", "pummel the boxer"),
-    ("turn left", "take the left fork of the path", "steer left"),
+    ("walk", "ramble", "meander"),
+    ("run", "jogathon", "triathlon"),
+    ("jump", "springboard", "leapfrog"),
+    ("sit down on a chair", "chesterfield", "cushions"),
+    ("lie down", "bunk", "duvet"),
+    ("wave with the right hand", "flutter the right hand", "waggle the right hand"),
+    ("raise both hands", "upraise both hands", "both hands aloft"),
+    ("bow", "curtsey", "curtseying"),
+    ("kick", "footballer", "dropkicks"),
+    ("punch", "pummel", "fisticuffs"),
+    ("turn left", "deviate left", "deviating left"),
 )
+# Words that say nothing about the action, and those that name a side, for which there are no others.
+COMMON_WORDS = frozenset("a an before down into on onto the upon with left right both hand hands".split())
 # Turning left on the way is walking, or running, too.
 ALSO = {("turn left", "walk"), ("turn left", "run")}
-# "punch" is answered with a hook, whose reach is a little less than the predicate wants.
-SAID = {"punch": "punching"}
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +65,13 @@ def engine() -> Engine:
 @pytest.fixture(scope="module")
 def motions(engine: Engine) -> dict[str, Motion]:
     """The motion of every prompt of this module."""
-    texts = [*DOES, *SAID.values(), "couch", *(text for _, *pair in PARAPHRASES for text in pair)]
+    texts = [*DOES, "couch", *(text for _, *pair in PARAPHRASES for text in pair)]
     return {made.prompt.text: made.motion for made in generate(engine, [Prompt(text) for text in texts])}
 
 
 @pytest.mark.parametrize("prompt", DOES)
 def test_does_what_the_prompt_says_and_nothing_else(motions: dict[str, Motion], prompt: str) -> None:
-    done = {action for action, does in DOES.items() if does(motions[SAID.get(prompt, prompt)])}
+    done = {action for action, does in DOES.items() if does(motions[prompt])}
     assert prompt in done
     assert {other for other in done - {prompt} if (prompt, other) not in ALSO} == set()
 
@@ -100,14 +101,20 @@ def test_paraphrases_do_the_same(motions: dict[str, Motion], action: str, one: s
     assert DOES[action](motions[other])
 
 
-def test_paraphrases_are_no_captions(engine: Engine) -> None:
-    table = tomllib.loads((ROOT / "recipes/mini/captions.toml").read_text(encoding="utf-8"))
-    known = {phrase.removeprefix("=") for action in table["action"] for phrase in action["phrases"]}
+def test_paraphrases_use_words_no_caption_has(engine: Engine) -> None:
     assert isinstance(engine.prior, Bank)
-    assert not {text for _, *pair in PARAPHRASES for text in pair} & (known | set(engine.prior.texts))
+    table = tomllib.loads((ROOT / "recipes/mini/captions.toml").read_text(encoding="utf-8"))
+    phrases = [phrase for action in table["action"] for phrase in action["phrases"]]
+    known = {_stem(word) for text in [*engine.prior.texts, *phrases] for word in _words(text)}
+    used = {word for _, *pair in PARAPHRASES for text in pair for word in _words(text)}
+    assert {word for word in used - COMMON_WORDS if _stem(word) in known} == set()
 
 
-@pytest.mark.parametrize("prompt", ["walk", "jump", "raise both hands"])
+# Two of ten punches, which recordings show as the predicate wants, reach a little less far when they are decoded.
+SHORT = pytest.mark.xfail(strict=True, reason="one of four punches falls short of the predicate's reach")
+
+
+@pytest.mark.parametrize("prompt", ["walk", "jump", pytest.param("punch", marks=SHORT), "raise both hands"])
 def test_variations_differ_and_do_the_same(engine: Engine, prompt: str) -> None:
     made = [item.motion for item in generate(engine, [Prompt(prompt)], variations=4, seed=1)]
     assert all(DOES[prompt](motion) for motion in made)
@@ -147,3 +154,18 @@ def _turning_walk(angle: float) -> Motion:
     transl = np.zeros((frames, 3), np.float32)
     transl[:, 1], transl[:, 2] = -np.arange(frames) / 30.0, STANDING
     return Motion(pose=pose, transl=transl, fps=30.0)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def _stem(word: str) -> str:
+    """Roughly without its ending: "waving", "waves" and "wave" are one word."""
+    for ending in ("ing", "ed", "es", "s", "ly"):
+        if word.endswith(ending) and len(word) >= len(ending) + 3:
+            word = word.removesuffix(ending)
+            break
+    if len(word) > 3 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word.rstrip("e")

@@ -5,7 +5,7 @@ have. `Bank` answers a text with the latent of a training motion of the label th
 
 bank.npz (no pickles, uncompressed; N entries, M labels, K captions, D the latent width):
 
-    latents        (N, D) int8     latents of windows, times
+    latents        (N, D) int8     latents of windows, of each label the most typical first, times
     latent_scale   (N,)   float32  one number each; rounding turns a vector by less than a degree
     frames         (N,)   int32    frames in each window
     names          uint8           UTF-8, one line per entry: "path#start-stop", frames of the source motion
@@ -77,7 +77,7 @@ class Match(NamedTuple):
     latent   (D,) float32
     frames   how many frames of it come from the training motion
     score    how well text and caption agree: their cosine, 1 for the same words
-    caption  the nearest caption
+    caption  the nearest of the label's captions
     label    the action class it belongs to
     name     the training motion the latent is of, or nearest to
     entry    its number in the prior
@@ -179,8 +179,9 @@ class Bank:
     def match(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> list[Match]:
         """The best entry for each text, whose embeddings are (B, D); of equals, the first.
 
-        First the label: the action that the text most probably speaks of, in the style it speaks of. Then the entry of
-        that label whose latent is nearest to the text.
+        That is the first of the label that is meant: of the action that the text most probably speaks of, in the style
+        it speaks of. The first is the most typical one, see mclip.export.bank; which latent is nearest to the text says
+        nothing beyond the label.
         """
         embeddings = unit(embeddings)
         best = self._agreement(texts, embeddings).argmax(axis=1)
@@ -238,8 +239,8 @@ class Bank:
         # Beyond its limit a style still tells the labels of one action apart, of which none may fit well.
         result += np.maximum(fits, -_STYLE_COUNTS) + 1e-3 * np.minimum(fits + _STYLE_COUNTS, 0.0)
         for row, text in enumerate(texts):
-            if not text:  # a picture: what was learnt from texts does not hold for it, but the nearest captions do
-                result[row] = _PICTURE * (unit(self.said) @ embeddings[row])
+            if not text:  # a picture: what was learnt from texts does not hold for it
+                result[row] = _PICTURE * (self._said @ embeddings[row])
             if spoken := _side(text):
                 result[row] -= [_WRONG_SIDE * ({spoken, side} == {"left", "right"}) for side in self._sides]
         return result
@@ -264,9 +265,13 @@ class Bank:
     @cached_property
     def _means(self) -> NDArray[np.float32]:
         """The direction of each label's latents (M, D); every label has some."""
-        order = np.argsort(self.label, kind="stable")
-        starts = np.searchsorted(self.label[order], np.arange(len(self.labels)))
-        return unit(np.add.reduceat(unit(self.latents[order]), starts, axis=0))
+        starts = np.cumsum([0, *map(len, self._entries[:-1])])
+        return unit(np.add.reduceat(unit(self.latents[np.concatenate(self._entries)]), starts, axis=0))
+
+    @cached_property
+    def _said(self) -> NDArray[np.float32]:
+        """The directions of each label's captions (M, D)."""
+        return unit(self.said)
 
     @cached_property
     def _entries(self) -> list[NDArray[np.int64]]:
@@ -283,8 +288,7 @@ class Bank:
         return self.ids[self.offsets[label] : self.offsets[label + 1]]
 
     def _match(self, label: int, embedding: NDArray[np.float32]) -> Match:
-        entries = self._entries[label]
-        return self._entry(int(entries[(self.latents[entries] @ embedding).argmax()]), embedding)
+        return self._entry(int(self._entries[label][0]), embedding)
 
     def _entry(self, entry: int, embedding: NDArray[np.float32]) -> Match:
         label = int(self.label[entry])
@@ -362,6 +366,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
+        labels = _from_lines(arrays["labels"])
         # What is infinite is refused as that.
         with np.errstate(over="ignore", invalid="ignore"):
             latents = arrays["latents"] * arrays["latent_scale"][:, None]
@@ -370,7 +375,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
             frames=arrays["frames"],
             names=_from_lines(arrays["names"]),
             label=arrays["label"],
-            labels=_from_lines(arrays["labels"]),
+            labels=labels,
             captions=Small(arrays["captions"], arrays["caption_scale"]),
             texts=_from_lines(arrays["texts"]),
             offsets=arrays["offsets"],
@@ -379,7 +384,7 @@ def load_bank(content: bytes, latent: int) -> Bank:
             centre_label=arrays["centre_label"],
             centre_source=arrays["centre_source"],
             said=arrays["said"].astype(np.float32),
-            reading=Reading(_from_lines(arrays["labels"]), arrays["action_weights"], arrays["style_weights"]),
+            reading=Reading(labels, arrays["action_weights"], arrays["style_weights"]),
         )
     except PackError:
         raise
