@@ -26,7 +26,7 @@ from mclip.runtime.styles import Styles, is_opposite, style_of
 
 # Cosines of a wording and the styles of the mini pack: styles 0.4 to 0.9, actions and nonsense below.
 _STYLE = 0.4
-# If the nearest caption is of that style too.
+# If the text by itself is read as of that style too.
 _STYLE_OF_CAPTION = 0.3
 # Where text and caption agree less, the words mean something else as often as not: "drunk" has 0.81 with "drinking".
 _SAME_WORDS = 0.9

@@ -34,12 +34,14 @@ class Reading:
     @cached_property
     def action_of(self) -> NDArray[np.int64]:
         """Which action each label is (M,)."""
-        return np.unique([split_label(label)[0] for label in self.labels], return_inverse=True)[1]
+        names = action_names(self.labels)
+        return np.array([names.index(split_label(label)[0]) for label in self.labels])
 
     @cached_property
     def style_of(self) -> NDArray[np.int64]:
         """Which style each label is (M,), 0 for none."""
-        return np.unique([split_label(label)[1] for label in self.labels] + [""], return_inverse=True)[1][:-1]
+        names = style_names(self.labels)
+        return np.array([names.index(split_label(label)[1]) for label in self.labels])
 
     def fits(self, labels: tuple[str, ...], width: int) -> bool:
         """Whether it is made for these labels and for embeddings of this width, of finite numbers."""
@@ -73,7 +75,12 @@ def style_names(labels: Sequence[str]) -> list[str]:
 def split_label(label: str) -> tuple[str, str]:
     """The action and the style of a label, "" for none: "walk/old" is ("walk", "old"), "walk/normal" ("walk", "")."""
     action, _, style = label.partition(STYLE_SEPARATOR)
-    return action, "" if style == PLAIN_STYLE else style
+    return action, plain_style(style)
+
+
+def plain_style(style: str) -> str:
+    """The style, "" if it is no particular one."""
+    return "" if style == PLAIN_STYLE else style
 
 
 def _log_softmax(embeddings: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

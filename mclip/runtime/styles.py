@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mclip.names import STYLE_SEPARATOR
 from mclip.runtime.prior import Bank, unit
-from mclip.runtime.reading import split_label, style_names
+from mclip.runtime.reading import plain_style, style_names
 
 # Styles this near to the best one say the same in other words ("old" and "elderly" in the mini pack: 0.02 apart).
 _SAME = 0.07
@@ -96,7 +96,7 @@ class Styles:
             return "", 0.0
         names = style_names(self.labels)
         fits = {
-            style: score + _HEARD * float(heard[names.index(split_label(f"{STYLE_SEPARATOR}{style}")[1])])
+            style: score + _HEARD * float(heard[names.index(plain_style(style))])
             for style, score in scores.items()
         }
         near = [style for style in scores if fits[style] >= max(fits.values()) - _SAME]
@@ -132,14 +132,12 @@ class Styles:
     def _actions(self, style: str) -> list[str]:
         """Actions known in this style and in another: those that some source shows in both, if there are any."""
         known = [action for action, group in self.groups.items() if style in group and len(group) > 1]
-        return [action for action in known if any(self._beside(self.groups[action], style))] or known
+        return [action for action in known if self._in_one_source(self.groups[action], style)] or known
 
-    def _beside(self, group: dict[str, int], style: str) -> list[list[int]]:
-        """For each source of a style, the labels of the action's other styles that it shows as well."""
-        return [
-            [label for name, label in group.items() if name != style and source in self.sources[label]]
-            for source in self.sources[group[style]]
-        ]
+    def _in_one_source(self, group: dict[str, int], style: str) -> bool:
+        """Whether a source shows an action in a style and in another."""
+        own = self.sources[group[style]].keys()
+        return any(own & self.sources[label].keys() for name, label in group.items() if name != style)
 
     def _shown(self, action: str, style: str, reference: str) -> NDArray[np.float32]:
         """From the centres of a style `reference`, or of all others where it is missing, to those of `style` (D,).
@@ -148,31 +146,27 @@ class Styles:
         """
         group = self.groups[action]
         steps = []
-        for (source, row), others in zip(self.sources[group[style]].items(), self._beside(group, style), strict=True):
-            # To take a motion's own style away leads to the others.
-            wanted = [group[reference]] if reference != style and group.get(reference) in others else others
-            if wanted:
-                steps.append(
-                    self.centres[row] - self.centres[[self.sources[label][source] for label in wanted]].mean(axis=0)
-                )
+        for source, row in self.sources[group[style]].items():
+            here = {name: label for name, label in group.items() if source in self.sources[label]}
+            if others := _others(here, style, reference):
+                rows = [self.sources[label][source] for label in others]
+                steps.append(self.centres[row] - self.centres[rows].mean(axis=0))
         if not steps:
-            beside = (
-                [reference] if reference in group and reference != style else [name for name in group if name != style]
-            )
-            start = np.mean([self.centre(self.labels[group[name]]) for name in beside], axis=0)
-            steps = [self.centre(self.labels[group[style]]) - start]
+            others = _others(group, style, reference)
+            start = np.mean([self.centre(self.labels[label]) for label in others], axis=0)
+            steps.append(self.centre(self.labels[group[style]]) - start)
         mean: NDArray[np.float32] = np.mean(steps, axis=0, dtype=np.float32)
         return mean
 
     def _differences(self, style: str, reference: str, actions: list[str]) -> NDArray[np.float32]:
         """The same of what captions say, of several actions (A, D)."""
-        differences = []
-        for group in (self.groups[action] for action in actions):
-            others = [group[name] for name in group if name != style]
-            if reference in group and reference != style:
-                others = [group[reference]]
-            differences.append(self.captions[group[style]] - self.captions[others].mean(axis=0))
-        return np.stack(differences)
+        groups = [self.groups[action] for action in actions]
+        return np.stack(
+            [
+                self.captions[group[style]] - self.captions[_others(group, style, reference)].mean(axis=0)
+                for group in groups
+            ]
+        )
 
 
 def is_opposite(text: str, style: str) -> bool:
@@ -187,6 +181,13 @@ def is_opposite(text: str, style: str) -> bool:
 def style_of(label: str) -> str:
     """The style a label names, or ""."""
     return _parts(label)[1]
+
+
+def _others(group: dict[str, int], style: str, reference: str) -> list[int]:
+    """The labels of a group that a style is compared with. To take a motion's own style away leads to all others."""
+    if reference in group and reference != style:
+        return [group[reference]]
+    return [label for name, label in group.items() if name != style]
 
 
 def _parts(label: str) -> tuple[str, str]:
