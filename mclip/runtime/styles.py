@@ -96,8 +96,7 @@ class Styles:
             return "", 0.0
         names = style_names(self.labels)
         fits = {
-            style: score + _HEARD * float(heard[names.index(plain_style(style))])
-            for style, score in scores.items()
+            style: score + _HEARD * float(heard[names.index(plain_style(style))]) for style, score in scores.items()
         }
         near = [style for style in scores if fits[style] >= max(fits.values()) - _SAME]
         known = [style for style in near if _parts(own)[0] in self._actions(style)]
