@@ -1,12 +1,12 @@
-"""One prompt to one file, whole process, against torch: python -m benchmarks.startup --run RUN [--quick]
+"""One prompt to one file, whole process, against torch: python -m benchmarks.startup [--run RUN] [--quick]
 
 `mclip` is `mclip generate "couch"` with the mini pack; `torch` a script that does the same through torch: it loads the
 sentence transformer and the run's checkpoint into torch, embeds the prompt, asks the pack's bank and decodes (this
-file with --once). `help` is `mclip --help`. The sides take turns. Both have to give the same motion first. `memory` is
-the most that was resident, MB. On a busy machine the processor time says more. The last line is one JSON object:
-medians of [time, processor time] in ms.
+file with --once). `help` is `mclip --help`. The sides take turns. `memory` is the most that was resident, MB. On a busy
+machine the processor time says more. The last line is one JSON object: medians of [time, processor time] in ms.
 
-RUN is the run directory the pack was exported from; without it only ours is timed.
+With RUN, the run directory the pack was exported from, both have to give the same motion first. Without it torch has
+random weights of the same shapes, which take the same time, and no motion can be compared.
 """
 
 from __future__ import annotations
@@ -48,6 +48,19 @@ def by_torch(run: Path, pack: Path, out: Path) -> None:
     to_motion(steady(features), 30.0, SMPL24).save(out)
 
 
+def random_run(folder: Path) -> None:
+    """Make a run directory of a model like the mini pack's, with random weights."""
+    import torch
+
+    from mclip.nn.model import MotionClip
+    from mclip.recipe import load_recipe
+    from mclip.train.checkpoint import save_checkpoint
+
+    recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "mini" / "recipe.toml")
+    model = MotionClip(recipe.model)
+    save_checkpoint(folder, model, torch.optim.AdamW(model.parameters()), 0, recipe, {})
+
+
 def measure(command: list[str], folder: Path | None = None) -> tuple[float, float, float]:
     """Time and processor time, ms, and memory, MB, of a process that has to end well; folder: where it works."""
     start = time.perf_counter()
@@ -72,15 +85,20 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         ours, theirs = Path(name) / "ours.npz", Path(name) / "theirs.npz"
+        run = given.run or Path(name) / "run"
+        if not given.run:  # in a process of its own: the memory of ours is what others' begins with
+            make = (
+                f"from pathlib import Path; from benchmarks.startup import random_run; random_run(Path({str(run)!r}))"
+            )
+            subprocess.run([sys.executable, "-c", make], check=True)
         mclip = [sys.executable, "-m", "mclip"]
         sides = {
             "mclip": [*mclip, "generate", TEXT, "-o", str(ours), "--pack", str(given.pack), "--device", "cpu"],
             "help": [*mclip, "--help"],
             "python": [sys.executable, "-c", "import numpy, onnxruntime"],
         }
-        if given.run:
-            script = [sys.executable, "-m", "benchmarks.startup", "--run", str(given.run), "--pack", str(given.pack)]
-            sides["torch"] = [*script, "--once", str(theirs)]
+        script = [sys.executable, "-m", "benchmarks.startup", "--run", str(run), "--pack", str(given.pack)]
+        sides["torch"] = [*script, "--once", str(theirs)]
         for command in sides.values():  # warms the disk
             measure(command)
         if given.run:
@@ -99,9 +117,9 @@ def main() -> None:
     result: dict[str, object] = {
         "ms": {side: values[:2] for side, values in medians.items()},
         "memory": {side: values[2] for side, values in medians.items()},
+        "ratio": [round(medians["torch"][i] / medians["mclip"][i], 2) for i in range(2)],
+        "weights": str(given.run) if given.run else "random",
     }
-    if given.run:
-        result["ratio"] = [round(medians["torch"][i] / medians["mclip"][i], 2) for i in range(2)]
     print(json.dumps(result | machine()))
 
 

@@ -269,7 +269,7 @@ class Pack:
     manifest: Manifest
     digest: str
     # Files that are being read, and those whose content was what the manifest says.
-    _ahead: dict[str, _Ahead] = field(default_factory=dict, repr=False, compare=False)
+    _ahead: dict[str, Ahead] = field(default_factory=dict, repr=False, compare=False)
     _right: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def read_ahead(self, *graphs: str) -> None:
@@ -281,7 +281,7 @@ class Pack:
         if "text_encoder" in graphs:
             names += ["tokenizer.json", TOKEN_TABLE, *([self.manifest.prior.file] if self.manifest.prior else [])]
         for name in self.manifest.files.keys() & names - self._ahead.keys():
-            self._ahead[name] = _Ahead(partial(self._map if name == TOKEN_TABLE else self._read, name))
+            self._ahead[name] = Ahead(partial(self._map if name == TOKEN_TABLE else self._read, name))
 
     def read(self, name: str) -> bytes:
         """The content of a listed file. Raises PackError if it is not what the manifest says."""
@@ -358,29 +358,29 @@ class Pack:
                 self.read(name)
 
 
-class _Ahead(Thread):
-    """A file that is being read."""
+class Ahead(Thread):
+    """Work that is done while other work goes on, such as the reading of a file."""
 
-    def __init__(self, read: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__()
-        self._action = read
-        self._content: Any = None
+        self._work = work
+        self._found: Any = None
         self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
-        """Read it."""
+        """Do it."""
         try:
-            self._content = self._action()
-        except BaseException as error:  # whoever asks for the file is told
+            self._found = self._work()
+        except BaseException as error:  # whoever asks for the result is told
             self._error = error
 
     def result(self) -> Any:
-        """What was read, once it is there. Raises what reading raised."""
+        """What was found, once it is there. Raises what the work raised."""
         self.join()
         if self._error is not None:
             raise self._error
-        return self._content
+        return self._found
 
 
 def open_pack(path: Path, sha256: str | None = None) -> Pack:

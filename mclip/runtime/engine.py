@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from mclip.errors import PackError, UsageError
 from mclip.motion import Motion
-from mclip.pack import TOKEN_TABLE, WORDS, Manifest, Pack, find_pack, open_pack
+from mclip.pack import TOKEN_TABLE, WORDS, Ahead, Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
 from mclip.runtime.encoded import Encoded, starts
 from mclip.runtime.prior import Prior, load_bank
@@ -280,9 +279,11 @@ class Engine:
         if self._verified:
             yield
             return
-        with ThreadPoolExecutor(1) as pool:
-            rest = pool.submit(self.pack.verify_rest)
+        rest = Ahead(self.pack.verify_rest)
+        try:
             yield
+        finally:
+            rest.join()
         rest.result()
         self._verified = True
 
