@@ -206,6 +206,11 @@ def _replace(name: str, values: object, **options: object) -> Callable[[h5py.Fil
     return change
 
 
+def _value(name: str, value: float) -> Callable[[h5py.File, Path], None]:
+    """Of the last motion's first frame."""
+    return lambda file, _: file[name].__setitem__((sum(LENGTHS[:2]), 0), value)
+
+
 def _attribute(name: str, value: object) -> Callable[[h5py.File, Path], None]:
     return lambda file, _: file.attrs.__setitem__(name, value)
 
@@ -262,6 +267,8 @@ def _promise(file: h5py.File, _: Path) -> None:
         (_replace("rotations", np.zeros((9, 24, 6), np.float32), chunks=(1, 24, 6)), "contiguous"),
         (_replace("rotations", np.zeros((9, 24, 6), np.float32), compression="gzip"), "contiguous"),
         (_replace("betas", np.full((3, 10), np.nan, np.float32)), "NaN"),
+        (_value("transl", np.nan), "Sit 🪑 has values that are not finite or not of a motion"),
+        (_value("rotations", 1e30), "Sit 🪑 has values that are not finite or not of a motion"),
         (_replace("split", np.array([0, 1, 3], np.uint8)), "no split"),
         (_replace("gender", np.array([b"male", b"male", b"robot"])), "gender"),
         (_replace("path", np.array([b"a", b"b", b"\xff"])), "UTF-8"),

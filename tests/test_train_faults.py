@@ -165,14 +165,19 @@ def test_a_lost_loss_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(value).all() for value in load_model(run)[0].parameters())
 
 
-def test_a_motion_that_is_not_finite_is_named(settings: Recipe, store_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("in_memory", "when"), [(1 << 30, ""), (0, ", met at step 1")])
+def test_a_motion_that_is_not_finite_is_named(
+    settings: Recipe, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int, when: str
+) -> None:
+    monkeypatch.setattr("mclip.train.loop._IN_MEMORY", in_memory)
     copy = Path(shutil.copy(store_path, tmp_path / "store.h5"))
     with h5py.File(copy, "r+") as file:
         # All motions of one label: one of them is drawn soon.
         for number in range(4):
             first, stop = file["offsets"][number : number + 2]
             file["transl"][first:stop] = np.nan
-    with pytest.raises(DataError, match=r"store\.h5: motion made/nod_0\.npz has values that are not finite"):
+    said = r"store\.h5: motion made/nod_0\.npz has values that are not finite or not of a motion"
+    with pytest.raises(DataError, match=f"{said}{when}$"):
         train(replace(settings, data=replace(settings.data, store=str(copy))), tmp_path / "run")
 
 

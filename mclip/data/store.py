@@ -68,11 +68,15 @@ from mclip.data.hdf5 import Reader, create, opened, writing
 from mclip.errors import DataError
 from mclip.files import atomic_path
 from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
-from mclip.motion import GENDERS, Motion
+from mclip.motion import GENDERS, MAX_METRES, Motion
 
 SCHEMA = 1
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 FEATURES = (24, 6)
+# Rows of rotations are unit vectors; the rest is for interpolation and rounding.
+_MAX_6D = 2.0
+# Frames that are checked at once.
+_BLOCK = 100_000
 # A text space's name is the name of a dataset: "/" or "." would reach elsewhere.
 SPACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
@@ -179,6 +183,20 @@ class MotionStore:
     def length(self, index: int) -> int:
         """The number of frames of motion `index`."""
         return int(self.offsets[index + 1] - self.offsets[index])
+
+    def check_values(self) -> None:
+        """Read all frames; raises DataError for the first motion with values that no motion has."""
+        for start in range(0, len(self.transl), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            # NaN is not smaller than anything.
+            right = (np.abs(self.rotations[block]) <= _MAX_6D).all(axis=(1, 2))
+            right &= (np.abs(self.transl[block]) <= MAX_METRES).all(axis=1)
+            if not right.all():
+                motion = int(np.searchsorted(self.offsets, start + int(right.argmin()), side="right")) - 1
+                raise DataError(
+                    f"{self.file}: motion {self.path[motion]} has values that are not finite or not of a motion",
+                    "make the store again with: mclip preprocess DIR --force",
+                )
 
     def motion(self, index: int) -> Motion:
         """Motion `index`."""
@@ -296,7 +314,8 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
 def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
     """Read and check a store.
 
-    mmap: leave rotations and transl in the file, mapped read-only, instead of reading them into memory.
+    mmap: leave rotations and transl in the file, mapped read-only and unchecked (`MotionStore.check_values`), instead of
+    reading them into memory.
     Raises DataError for anything that is not a whole store of this schema.
     """
     with opened(path) as file:
@@ -336,6 +355,8 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
             camera=reader.text("camera"),
         )
     _check(store)
+    if not mmap:
+        store.check_values()
     return store
 
 

@@ -172,13 +172,10 @@ def interrupts(wanted: bool) -> Iterator[Callable[[], bool]]:
 
 def _diverged(run: Path, store: MotionStore, step: int, terms: Mapping[str, float]) -> MclipError:
     """What to say when the loss of a step, or its gradient, is not finite."""
-    values = np.isfinite(store.rotations).all(axis=(1, 2)) & np.isfinite(store.transl).all(axis=1)
-    if not values.all():
-        motion = int(np.searchsorted(store.offsets, int(values.argmin()), side="right")) - 1
-        return DataError(
-            f"{store.file}: motion {store.path[motion]} has values that are not finite, met at step {step + 1}",
-            "make the store again with: mclip preprocess DIR --force",
-        )
+    try:
+        store.check_values()
+    except DataError as error:
+        return DataError(f"{error.message}, met at step {step + 1}", error.hint)
     lost = [name for name, value in terms.items() if name != "total" and not math.isfinite(value)]
     what = f"the loss ({', '.join(lost) or 'their sum'})" if not math.isfinite(terms["total"]) else "the gradient"
     good = latest_checkpoint(run)
