@@ -314,7 +314,7 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
 def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
     """Read and check a store.
 
-    mmap: leave rotations and transl in the file, mapped read-only and unchecked (`MotionStore.check_values`), instead of
+    mmap: leave rotations and transl in the file, mapped read-only and unchecked (see `check_values`), instead of
     reading them into memory.
     Raises DataError for anything that is not a whole store of this schema.
     """
