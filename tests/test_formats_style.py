@@ -129,7 +129,8 @@ def test_layouts_have_amass_names_and_widths(tmp_path: Path, layout: str, width:
             # The names under which AMASS's SMPL-X files, and what reads them, have the parts.
             parts = ["root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand"]
             np.testing.assert_array_equal(np.concatenate([file[part] for part in parts], axis=1), file["poses"])
-            assert file["pose_body"].shape == (5, 63)
+            assert [file[part].shape[1] for part in parts] == [3, 63, 3, 6, 90]
+            assert int(file["num_betas"]) == len(file["betas"])
             assert str(file["surface_model_type"]) == "smplx"
             assert float(file["mocap_frame_rate"]) == 30.0
             assert float(file["mocap_time_length"]) == pytest.approx(5 / 30)
