@@ -2,8 +2,8 @@
 
 Changes one operator, comparison or number of a module (mclip/geometry.py, say) at a time, runs its tests on it,
 and prints the changes after which all of them still pass: each needs a better test, or is one that no test could tell
-from the code as it is. What is raised is left as it is: its numbers are wording. The last line is one JSON object.
---part tries every Nth change only, from the Kth on.
+from the code as it is. What is raised is left as it is, as its numbers are wording, and so are the decorators of
+classes. The last line is one JSON object. --part tries every Nth change only, from the Kth on.
 
 Every change runs in a process of its own that is forked after all that the tests import from elsewhere was loaded.
 Tests that run the changed function come first, quick ones before slow ones. On Linux and macOS.
@@ -122,6 +122,10 @@ class _Mutator(ast.NodeTransformer):
         return ast.copy_location(ast.Constant(other), node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
