@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +195,19 @@ def test_what_is_no_motion_file_is_said_to_be_none(tmp_path: Path) -> None:
     assert all(suffix in caught.value.hint for suffix in SUFFIXES)
     with pytest.raises(UsageError, match="one motion"):
         load(WALK, take="Walk")
+
+
+BAD = GOLDEN / "bad"
+EXPECTED = tomllib.loads((BAD / "expected.toml").read_text(encoding="utf-8"))["commands"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [item for group in EXPECTED if group["run"] == "convert {} out/made.npz" for item in group["files"].items()],
+)
+def test_a_bad_file_is_refused_for_what_is_wrong_with_it(name: str, says: str) -> None:
+    with pytest.raises(MotionError, match=re.escape(says)):
+        load(BAD / name)
 
 
 def test_convert_writes_beside_the_input_and_says_where_it_came_from(tmp_path: Path) -> None:

@@ -101,6 +101,18 @@ class Scene:
         return result
 
 
+def test_its_buffers_say_what_they_are_for_and_no_more() -> None:
+    document = Scene(glb_bytes(wild(), load_body())).document
+    (part,) = document["meshes"][0]["primitives"]
+    views = [accessor["bufferView"] for accessor in document["accessors"]]
+    targets = {view: each["target"] for view, each in enumerate(document["bufferViews"]) if "target" in each}
+    # 34962 is ARRAY_BUFFER, 34963 ELEMENT_ARRAY_BUFFER.
+    assert targets == {views[index]: 34962 for index in part["attributes"].values()} | {views[part["indices"]]: 34963}
+    bounded = {index for index, accessor in enumerate(document["accessors"]) if "min" in accessor}
+    times = {sampler["input"] for animation in document["animations"] for sampler in animation["samplers"]}
+    assert bounded == {part["attributes"]["POSITION"], *times}
+
+
 def test_its_vertices_are_those_of_our_skinning() -> None:
     motion = wild()
     scene, expected = Scene(glb_bytes(motion, load_body())), pose_vertices(load_body(), motion)
