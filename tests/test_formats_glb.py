@@ -271,9 +271,10 @@ def test_nodes_between_and_above_the_joints_count(tmp_path: Path) -> None:
     np.testing.assert_allclose(motion.rest_position, [[2, 5, 0], [2, 7, 0]], atol=1e-6)
 
 
-def test_a_matrix_is_read_like_its_translation_rotation_and_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [2.0, 0.2, -2.0])
+def test_a_matrix_is_read_like_its_translation_rotation_and_scale(tmp_path: Path, width: float) -> None:
     rotation = Rotation.random(random_state=3)
-    scale, translation = np.array([2.0, 0.5, 1.5]), np.array([1.0, 2.0, 3.0])
+    scale, translation = np.array([width, 0.5, 1.5]), np.array([1.0, 2.0, 3.0])
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation.as_matrix() * scale, translation
     parts = {"rotation": rotation.as_quat().tolist(), "scale": scale.tolist(), "translation": translation.tolist()}
@@ -310,6 +311,42 @@ def test_the_rest_pose_is_the_one_the_skin_was_bound_in(tmp_path: Path) -> None:
     np.testing.assert_allclose(motion.rest_position[2], [0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(motion.rest_rotation[1], np.eye(3), atol=1e-6)
     assert motion.position[0, 2, 1] > 0.1
+
+
+def test_a_skin_is_bound_in_the_space_of_what_its_skeleton_hangs_from(tmp_path: Path) -> None:
+    bent = Rotation.from_euler("x", 40, degrees=True).as_quat().tolist()
+    legs = bound(bent, np.eye(4))
+    for node in legs.document["nodes"]:
+        node["children"] = [child + 1 for child in node.get("children", [])]
+    legs.document["nodes"].insert(0, {"name": "armature", "translation": [3, 5, 0], "children": [1]})
+    legs.document["skins"][0]["joints"] = [1, 2, 3]
+    _animation(legs.document)["channels"][0]["target"]["node"] = 1
+    np.testing.assert_allclose(legs.play(tmp_path).rest_position, [[3, 7, 0], [3, 6, 0], [3, 5, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("degrees", "believed"), [(29.5, True), (30.5, False)])
+def test_a_bind_pose_is_believed_when_it_is_turned_by_less_than_thirty_degrees(
+    tmp_path: Path, degrees: float, believed: bool
+) -> None:
+    turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1, 2, 2]) / 3).as_matrix()
+    places = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+    limbs = [{"name": f"limb{axis}", "translation": place} for axis, place in enumerate(np.eye(3).tolist())]
+    built = Builder([{"name": "hip", "translation": [10, 20, 30], "children": [1, 2, 3]}, *limbs], [0, 1, 2, 3])
+    matrices = np.tile(np.eye(4), (4, 1, 1))
+    matrices[:, :3, :3] = turn
+    matrices[:, :3, 3] = places @ turn.T + [30, 10, 20]
+    inverse = np.linalg.inv(matrices)
+    built.document["skins"][0]["inverseBindMatrices"] = built.accessor(inverse.swapaxes(-1, -2).reshape(4, 16))
+    built.track(0, "translation", [0.0, 1.0], [[0, 2, 0], [0, 2, 0]])
+    motion = built.play(tmp_path)
+    np.testing.assert_allclose(motion.rest_rotation[0], turn if believed else np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(motion.rest_position[0], [30, 10, 20] if believed else [10, 20, 30], atol=1e-5)
+
+
+def test_a_bind_pose_that_is_mirrored_is_not_believed(tmp_path: Path) -> None:
+    bent = Rotation.from_euler("x", 20, degrees=True)
+    motion = bound(bent.as_quat().tolist(), np.diag([-1.0, 1, 1, 1])).play(tmp_path)
+    np.testing.assert_allclose(motion.rest_rotation[1], bent.as_matrix(), atol=1e-6)
 
 
 def test_a_bind_pose_in_another_space_is_not_believed(tmp_path: Path) -> None:
@@ -373,6 +410,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a missing joint": lambda d: d["skins"][0].update(joints=[5]),
     "a circle": lambda d: d["nodes"].__setitem__(0, {"name": "hip", "children": [0]}),
     "two parents": lambda d: d["nodes"].extend([{"children": [0]}, {"children": [0]}]),
+    "two parents, the first of all nodes one of them": lambda d: d.update(
+        nodes=[{"children": [1]}, {"name": "hip"}, {"children": [1]}]
+    ),
     "an absurd scale": lambda d: d["nodes"].append({"scale": [1e308, 1e308, 1e308], "children": [0]}),
     "a rotation of length zero": lambda d: d["nodes"][0].update(rotation=[0, 0, 0, 0]),
     "a matrix too short": lambda d: d["nodes"][0].update(matrix=[1, 2, 3]),
@@ -400,6 +440,9 @@ def test_a_broken_file_is_refused_with_its_path(tmp_path: Path, name: str) -> No
     [
         (lambda d: d["accessors"][1].update(bufferView=3), r"there is no bufferViews\[3\]"),
         (lambda d: d["accessors"][1].update(count=0), "has 0 values, not 1 to"),
+        (lambda d: _animation(d)["channels"][0].update(sampler=1), r"has no samplers\[1\]"),
+        (lambda d: d["nodes"][0].update(translation=[1, 2]), "a node has 2 numbers where 3 finite ones belong"),
+        (lambda d: d["nodes"][0].update(translation=[1, 2, 1e39]), "a node has 3 numbers where 3 finite ones belong"),
         (lambda d: d["bufferViews"][1].update(byteLength=23), "outside its buffer view"),
         (lambda d: d["bufferViews"][2].update(byteLength=9), "outside the file's data"),
         (lambda d: d["accessors"][1].update(sparse={"count": 1, "values": {}, "indices": {"componentType": FLOAT}}),
@@ -425,13 +468,13 @@ def test_one_too_many_is_refused(tmp_path: Path, change: Callable[[dict[str, Any
 
 
 def test_files_may_be_as_large_as_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = one_joint()
-    built.track(0, "translation", [0.0, 1.0], [[1, 2, 3], [4, 5, 6]])
+    built = Builder([{"name": "hip", "children": [1]}, {"name": "knee"}], [0, 1])
+    built.track(0, "translation", [1.0, 2.0], [[1, 2, 3], [4, 5, 6]])
     content = built.save(tmp_path).read_bytes()
     (json_bytes,) = struct.unpack_from("<I", content, 12)
     for module, name, limit in ((gltf, "MAX_VALUES", 2), (gltf, "MAX_JSON_BYTES", json_bytes),
-                                (glb, "MAX_NODES", 1), (glb, "MAX_FILE_BYTES", len(content)),
-                                (glb, "MAX_KEYFRAMES", 2), (glb, "MAX_SAMPLES", 31)):  # fmt: skip
+                                (glb, "MAX_NODES", 2), (glb, "MAX_FILE_BYTES", len(content)),
+                                (glb, "MAX_KEYFRAMES", 2), (glb, "MAX_SAMPLES", 62)):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(module, name, limit)
             assert len(built.play(tmp_path).position) == 31
@@ -469,6 +512,14 @@ def test_keyframes_may_not_be_nan(tmp_path: Path) -> None:
     built.track(0, "translation", [0.0, 1.0], [[1, 2, 3], [np.nan, 5, 6]])
     with pytest.raises(MotionError, match="NaN"):
         read_glb(built.save(tmp_path))
+
+
+def test_a_joint_may_not_be_moved_out_of_all_bounds(tmp_path: Path) -> None:
+    above = [{"scale": [1e38] * 3, "children": [node + 1]} for node in range(8)]
+    built = Builder([*above, {"name": "hip"}], [8])
+    built.track(8, "translation", [0.0, 1.0], [[0, 0, 0], [1e30, 0, 0]])
+    with pytest.raises(MotionError, match="an animation moves a joint out of all bounds"):
+        built.play(tmp_path)
 
 
 def test_absurdly_long_animations_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
