@@ -119,7 +119,7 @@ def test_translations_are_interpolated_linearly_and_stand_still_outside_their_ke
 
 def test_rotations_are_interpolated_on_the_sphere_the_short_way(tmp_path: Path) -> None:
     keys = quaternions(4)
-    keys[2] *= -1.0  # the same rotation
+    keys[1:3] *= [[2.0], [-1.0]]  # the same rotations
     times = [0.0, 0.3, 1.0, 1.2]
     built = one_joint()
     built.track(0, "rotation", times, keys, "LINEAR")

@@ -310,7 +310,7 @@ def _sample(times: Array, values: Array, mode: str, at: Array, *, rotation: bool
     if mode == "STEP":
         result = values[low]
     elif mode == "LINEAR" and rotation:
-        unit = values / np.linalg.norm(values, axis=-1, keepdims=True)
+        unit = values / np.linalg.norm(values, axis=1, keepdims=True)
         result = slerp(unit[low], unit[high], t)
     elif mode == "LINEAR":
         result = values[low] + t[:, None] * (values[high] - values[low])
@@ -323,6 +323,6 @@ def _sample(times: Array, values: Array, mode: str, at: Array, *, rotation: bool
             + (3 * t**2 - 2 * t**3) * values[high, 1]
             + (t**3 - t**2) * span * values[high, 0]
         )
-    if rotation and (np.linalg.norm(result, axis=-1) < 1e-6).any():
+    if rotation and (np.linalg.norm(result, axis=1) < 1e-6).any():
         raise MalformedError("a rotation has length zero between its keyframes")
     return np.asarray(result, dtype=np.float64)
