@@ -99,7 +99,8 @@ def test_blender_reads_our_bvh(tmp_path: Path, up: str, scale: float) -> None:
         ("a.bvh", Style(up="z")),
         ("a.bvh", Style(scale=1.0)),
         ("a.bvh", Style(up="z", scale=1000.0)),
-        ("a.npz", Style(up="y")),
+        ("a.bvh", Style(scale=1e6)),
+        ("a.npz", Style(up="y", scale=1.0)),
         ("a.npz", Style(layout="smpl")),
         ("a.npz", Style(layout="smplx", up="y")),
         ("a.glb", Style(up="y", scale=1.0)),
@@ -212,6 +213,10 @@ def test_positions_cannot_be_read_and_the_reason_is_said(tmp_path: Path, name: s
         ("a.bvh", Style(up="x"), "--up x"),
         ("a.bvh", Style(scale=0.0), "--scale 0"),
         ("a.csv", Style(scale=float("nan")), "--scale nan"),
+        ("a.csv", Style(scale=0.9e-6), "--scale 9e-07"),
+        ("a.csv", Style(scale=1.1e6), "--scale 1.1e+06"),
+        ("a.glb", Style(scale=100.0), "metres"),
+        ("a.glb", Style(up="z"), "--up z"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path: Path, name: str, style: Style, says: str) -> None:
@@ -231,6 +236,9 @@ def test_the_command_says_what_it_wrote(
     assert json.loads(done.out) == {
         "path": "a.bvh", "frames": 5, "fps": 30.0, "seconds": 5 / 30, "up": "z", "units_per_metre": 1000.0,
     }  # fmt: skip
+    for more, unit in (([], "centimetres"), (["--scale", "1000"], "millimetres"), (["--scale", "4"], "1/4 m")):
+        done = run("convert", "a.npz", "c.bvh", *more, "--force")
+        assert done.out == f"c.bvh: 5 frames at 30 fps, 0.2 s, {unit}, Y up\n"
     assert run("convert", "a.npz", "a.glb").out == "a.glb: 5 frames at 30 fps, 0.2 s, metres, Y up\n"
     assert run("convert", "a.npz", "b.npz", "--layout", "smplx", "--up", "y").code == 0
     np.testing.assert_allclose(joints(load_npz(tmp_path / "b.npz")), joints(moving()), atol=1e-4)
