@@ -16,7 +16,6 @@ import ast
 import contextlib
 import copy
 import importlib.abc
-import importlib.util
 import io
 import json
 import math
@@ -159,10 +158,11 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != self.name:
             return None
-        package = Path(self.code.co_filename).name == "__init__.py"
-        found = importlib.util.spec_from_loader(name, self, origin=self.code.co_filename, is_package=package)
-        if found is not None:
-            found.has_location = True
+        file = Path(self.code.co_filename)
+        found = ModuleSpec(name, self, origin=str(file), is_package=file.name == "__init__.py")
+        found.has_location = True
+        if found.submodule_search_locations is not None:
+            found.submodule_search_locations.append(str(file.parent))
         return found
 
     def exec_module(self, module: ModuleType) -> None:

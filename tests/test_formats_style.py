@@ -162,6 +162,7 @@ def test_smplx_makes_our_vertices_of_a_saved_file(tmp_path: Path, up: str) -> No
     [
         (Style(), "z", "m", 1.0),
         (Style(up="y", scale=100.0), "y", "cm", 100.0),
+        (Style(scale=1000.0), "z", "mm", 1000.0),
         (Style(scale=39.37), "z", "m/39.37", 39.37),
     ],
 )
@@ -247,5 +248,7 @@ def test_the_command_says_what_it_wrote(
 
 
 def test_a_npy_has_the_rate_of_humanml3d_whatever_the_motion_has(tmp_path: Path) -> None:
-    save(tmp_path / "a.npy", moving(31))
-    assert np.load(tmp_path / "a.npy", allow_pickle=False).shape == (21, 22, 3)
+    save(tmp_path / "a.npy", moving(31), Style(scale=1000.0))
+    values = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert values.shape == (21, 22, 3)
+    np.testing.assert_allclose(values[::2] / 1000, joints(moving(31), "y")[::3, :22], atol=1e-5)
