@@ -19,15 +19,17 @@ Y_UP_TO_Z_UP: NDArray[np.float64] = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0],
 
 def axis_angle_to_matrix(axis_angle: Array) -> Array:
     """Axis-angle (..., 3) to rotation matrices (..., 3, 3), by Rodrigues' formula."""
-    angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)[..., None]  # (..., 1, 1)
-    squared = angle * angle
-    small = angle < 1e-4
-    safe = np.where(small, 1.0, angle)
-    # Taylor series where sin(a)/a and (1-cos(a))/a^2 lose their digits.
-    first = np.where(small, 1.0 - squared / 6.0, np.sin(safe) / safe)
-    second = np.where(small, 0.5 - squared / 24.0, 2.0 * np.square(np.sin(safe / 2.0)) / np.square(safe))
+    angle = _not_zero(np.linalg.norm(axis_angle, axis=-1, keepdims=True))[..., None]  # (..., 1, 1)
     k = cross_matrix(axis_angle)
+    # (1 - cos(a)) / a^2 would lose its digits where the angle is small.
+    first, second = np.sin(angle) / angle, 2.0 * np.square(np.sin(angle / 2.0) / angle)
     result: Array = np.eye(3, dtype=axis_angle.dtype) + first * k + second * (k @ k)
+    return result
+
+
+def _not_zero(angle: Array) -> Array:
+    """The angle (...), or one that can be divided by and is its own sine and tangent to the last digit."""
+    result: Array = np.maximum(angle, 1e-10)
     return result
 
 
@@ -81,7 +83,7 @@ def matrix_to_quaternion(matrix: Array) -> Array:
         ],
         axis=-2,
     )  # (..., 4, 4)
-    best = np.argmax(np.stack([trace, 2 * xx - trace, 2 * yy - trace, 2 * zz - trace], axis=-1), axis=-1)
+    best = np.argmax(np.diagonal(candidates, axis1=-2, axis2=-1), axis=-1)
     quaternion = np.take_along_axis(candidates, best[..., None, None], axis=-2)[..., 0, :]
     quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
     result: Array = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
@@ -106,11 +108,8 @@ def quaternion_to_axis_angle(quaternion: Array) -> Array:
     """Unit quaternions (..., 4) to axis-angle (..., 3) with angles in [0, pi]."""
     quaternion = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     w, vector = quaternion[..., :1], quaternion[..., 1:]
-    sine = np.linalg.norm(vector, axis=-1, keepdims=True)
-    small = sine < 1e-6
-    # angle / sin(angle/2) tends to 2 as the angle goes to 0.
-    scale = np.where(small, 2.0, 2.0 * np.arctan2(sine, w) / np.where(small, 1.0, sine))
-    result: Array = vector * scale
+    sine = _not_zero(np.linalg.norm(vector, axis=-1, keepdims=True))
+    result: Array = vector * (2.0 * np.arctan2(sine, w) / sine)
     return result
 
 
@@ -167,9 +166,9 @@ def matrix_to_euler_zxy(matrix: Array) -> Array:
 
     At the pole (X at +-90 degrees) only the sum of Z and Y is determined: Y is set to zero.
     """
-    sine = np.clip(matrix[..., 2, 1], -1.0, 1.0)
-    x = np.arctan2(sine, np.hypot(matrix[..., 2, 0], matrix[..., 2, 2]))
-    pole = np.hypot(matrix[..., 2, 0], matrix[..., 2, 2]) < 1e-7
+    cosine = np.hypot(matrix[..., 2, 0], matrix[..., 2, 2])
+    x = np.arctan2(matrix[..., 2, 1], cosine)
+    pole = cosine < 1e-7
     z = np.where(
         pole, np.arctan2(matrix[..., 1, 0], matrix[..., 0, 0]), np.arctan2(-matrix[..., 0, 1], matrix[..., 1, 1])
     )
@@ -181,14 +180,9 @@ def slerp(start: Array, end: Array, fraction: Array) -> Array:
     """Spherical interpolation of unit quaternions start, end (..., 4) by fraction (...), along the shorter arc."""
     dot = np.sum(start * end, axis=-1, keepdims=True)
     end = np.where(dot < 0, -end, end)
-    half = np.arccos(np.clip(np.abs(dot), 0.0, 1.0))
-    sine = np.sin(half)
-    close = sine < 1e-6
-    safe = np.where(close, 1.0, sine)
+    half = _not_zero(np.arccos(np.minimum(np.abs(dot), 1.0)))
     t = np.asarray(fraction)[..., None]
-    first = np.where(close, 1.0 - t, np.sin((1.0 - t) * half) / safe)
-    second = np.where(close, t, np.sin(t * half) / safe)
-    mixed = first * start + second * end
+    mixed = np.sin((1.0 - t) * half) * start + np.sin(t * half) * end
     result: Array = mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
     return result
 
@@ -201,9 +195,10 @@ def rotation_between(start: Array, end: Array) -> Array:
     sine = np.linalg.norm(axis, axis=-1, keepdims=True)
     cosine = np.sum(a * b, axis=-1, keepdims=True)
     # Opposite directions: any axis at a right angle will do.
-    other = np.cross(a, np.where(np.abs(a[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]))
+    x, y, _ = np.eye(3, dtype=a.dtype)
+    other = np.cross(a, np.where(np.abs(a[..., :1]) < 0.9, x, y))
     other = other / np.linalg.norm(other, axis=-1, keepdims=True)
-    axis = np.where(sine > 1e-9, axis / np.maximum(sine, 1e-9), np.where(cosine > 0, 0.0, other))
+    axis = np.where(sine < 1e-9, other, axis / _not_zero(sine))
     return axis_angle_to_matrix(axis * np.arctan2(sine, cosine))
 
 

@@ -69,6 +69,8 @@ LAYOUTS: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "smplh": (52, SMPLH_TO_SMPL),
     "smplx": (55, SMPLX_TO_SMPL),
 }
+# Numbers of a frame of root and body alone.
+_WITHOUT_HANDS = 66
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +141,7 @@ class Motion:
         for start in range(0, frames, _BLOCK):
             block = slice(start, min(start + _BLOCK, frames))
             at = np.minimum(np.arange(block.start, block.stop) * (self.fps / fps), len(self) - 1)
-            low = np.minimum(at.astype(np.int64), len(self) - 1)
+            low = at.astype(np.int64)
             high = np.minimum(low + 1, len(self) - 1)
             fraction = at - low
             used = slice(int(low[0]), int(high[-1]) + 1)
@@ -199,14 +201,13 @@ def _turned(motion: Motion, turn: NDArray[np.float64]) -> Motion:
 
 def _smplx_names(poses: NDArray[np.float32], fps: float) -> dict[str, Any]:
     """What AMASS's SMPL-X files hold besides, from poses (T, 55, 3)."""
-    parts = {"root_orient": (0, 1), "pose_body": (1, 22), "pose_jaw": (22, 23), "pose_eye": (23, 25)}
-    parts["pose_hand"] = (25, 55)
+    parts = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
     return {
         "surface_model_type": np.array("smplx"),
         "mocap_frame_rate": np.array(float(fps)),
         "mocap_time_length": np.array(len(poses) / fps),
         "num_betas": np.array(10),
-        **{name: poses[:, first:last].reshape(len(poses), -1) for name, (first, last) in parts.items()},
+        **dict(zip(parts, np.split(poses.reshape(len(poses), -1), (3, 66, 69, 75), axis=1), strict=True)),
     }
 
 
@@ -242,7 +243,7 @@ def load_npz(path: Path) -> Motion:
 
 
 class Summary(NamedTuple):
-    """What an .npz of ours says of itself."""
+    """What an .npz says of itself; origin is empty where it is not ours."""
 
     frames: int
     fps: float
@@ -250,7 +251,7 @@ class Summary(NamedTuple):
 
 
 def summarize(path: Path) -> Summary | None:
-    """A summary of an .npz of ours without reading its poses, None for any other file."""
+    """A summary of an AMASS .npz without reading its poses, None for any other file."""
     try:
         wanted = {name: LIMITS[name] for name in ("mclip", "mocap_framerate", "trans")}
         arrays = {name: _readable(array) for name, array in read_npz(path, wanted).items()}
@@ -277,9 +278,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _readable(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, if the first of its texts is one: numpy makes Python strings of codes that are no characters."""
+    """The array, if its texts are some: numpy makes Python strings of codes that are no characters."""
     if array.dtype.kind == "U":
-        codes = np.frombuffer(array.reshape(-1)[:1].tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        codes = np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
         if (codes > sys.maxunicode).any():
             raise ValueError("a text holds what is no character")
     return array
@@ -291,7 +292,7 @@ def _scalar(arrays: dict[str, NDArray[Any]], path: Path, *names: str) -> float:
             try:
                 if arrays[name].dtype.kind == "c":
                     raise TypeError
-                return float(arrays[name].reshape(-1)[0])
+                return float(arrays[name].flat[0])
             except (ValueError, TypeError, IndexError):
                 raise MotionError(f"{path}: {name} is not a number") from None
     raise MotionError(f"{path}: has no frame rate ({' or '.join(names[:2])})", "add mocap_framerate to the file")
@@ -311,39 +312,35 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
         poses = arrays["poses"]
     elif "root_orient" in arrays and "pose_body" in arrays:
         try:
-            poses = np.concatenate([arrays["root_orient"], arrays["pose_body"]], axis=-1)
+            poses = np.concatenate([arrays["root_orient"], arrays["pose_body"]], axis=1)
         except ValueError:
             raise MotionError(f"{path}: root_orient and pose_body do not fit together") from None
     else:
         raise MotionError(f"{path}: has no 'poses'", "an AMASS .npz holds poses, trans and mocap_framerate")
     if poses.ndim == 3 and poses.shape[2] == 3:
-        poses = poses.reshape(len(poses), -1)
-    width = poses.shape[1] if poses.ndim == 2 else 0
-    if poses.ndim and len(poses) == 0:
+        poses = poses.reshape(len(poses), 3 * poses.shape[1])  # there may be no frames
+    if poses.ndim != 2 or poses.shape[1] not in (_WITHOUT_HANDS, *(3 * joints for joints, _ in LAYOUTS.values())):
+        raise MotionError(
+            f"{path}: poses has shape {poses.shape}", "expected (T, 72) SMPL, (T, 156) SMPL+H or (T, 165) SMPL-X"
+        )
+    if len(poses) == 0:
         raise MotionError(f"{path}: has no frames")
-    if poses.ndim and len(poses) > MAX_FRAMES:
+    if len(poses) > MAX_FRAMES:
         raise MotionError(f"{path}: has {len(poses)} frames, more than {MAX_FRAMES}")
-    joints = poses.reshape(len(poses), -1, 3) if width and width % 3 == 0 else poses
-    if width == 72:  # SMPL
-        return joints
-    if width == 156:  # SMPL+H
-        return joints[:, SMPLH_TO_SMPL]
-    if width == 165:  # SMPL-X: jaw and eyes stand between the body and the hands
-        return joints[:, SMPLX_TO_SMPL]
-    if width == 66:  # root and body without hands
-        full = np.zeros((len(poses), 24, 3), poses.dtype)
-        full[:, :22] = joints
-        return full
-    raise MotionError(
-        f"{path}: poses has shape {poses.shape}", "expected (T, 72) SMPL, (T, 156) SMPL+H or (T, 165) SMPL-X"
-    )
+    joints = poses.reshape(len(poses), -1, 3)
+    for count, chosen in LAYOUTS.values():
+        if joints.shape[1] == count:
+            return joints[:, chosen]
+    full = np.zeros((len(poses), 24, 3), poses.dtype)
+    full[:, :22] = joints
+    return full
 
 
 def _gender(arrays: dict[str, NDArray[Any]]) -> str:
     """AMASS holds gender as str or bytes, of any spelling; anything else is neutral."""
     if "gender" not in arrays or arrays["gender"].size != 1:
         return "neutral"
-    value = arrays["gender"].reshape(-1)[0]
+    value = arrays["gender"].flat[0]
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return text.lower() if text.lower() in GENDERS else "neutral"
 
@@ -361,7 +358,7 @@ def _origin(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     if "mclip" not in arrays:
         return {}
     try:
-        value = json.loads(str(arrays["mclip"].reshape(-1)[0]), parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(str(arrays["mclip"].flat[0]), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -463,14 +463,12 @@ def _check_format(table: dict[str, Any]) -> None:
     if type(number) is not int or OLDEST <= number <= FORMAT:
         return  # what is no number has a message of its own
     reads = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
-    # Anything may stand there.
-    found = f"format {number}" if abs(number) < 10**6 else "an absurd format"
     writer = table["mclip"][:40] if isinstance(table.get("mclip"), str) else "?"
     if number > FORMAT:
         hint = f"it was written by mclip {writer}, this is {__version__}: pip install -U mclip"
     else:
         hint = f"it was written by mclip {writer}: run mclip export again on what it was made from"
-    raise PackError(f"the pack has {found}, this mclip reads {reads}", hint)
+    raise PackError(f"the pack has format {shown(number)}, this mclip reads {reads}", hint)
 
 
 def _written_by(table: Any) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +99,21 @@ def test_a_rest_pose_tells_apart_rigs_that_share_their_names() -> None:
         find_rig_table(replace(walk, rest_position=t_pose))
 
 
+def test_a_rest_pose_is_told_by_the_directions_of_some_bones() -> None:
+    table = load_rig_table(next(path for path in TABLES if path.stem == "bandai"))
+    names = ["root", *table.joints.values()]
+    rest = np.zeros((len(names), 3))
+    for name, x in (("LowerLeg_L", 0.3), ("LowerLeg_R", -0.3), ("LowerArm_L", 0.2)):
+        rest[names.index(name), 0] = x
+    rig = _rig(names, rest)
+    assert find_rig_table(rig).name == table.name
+    parents = [-1 if name == "LowerLeg_R" else parent for name, parent in zip(names, rig.parents, strict=True)]
+    turned = rest + 0.1 * (rest != 0)[:, [1, 0, 2]]  # by 18 degrees and more
+    for other in (replace(rig, parents=tuple(parents)), _rig(names, turned), _rig(names)):
+        with pytest.raises(MotionError, match="rests in another pose"):
+            find_rig_table(other)
+
+
 def test_an_unknown_skeleton_is_told_which_joints_nobody_knows() -> None:
     with pytest.raises(MotionError) as caught:
         find_rig_table(_rig(["Hips", "LeftLeg", "tentacle_1", "tentacle_2"]))
@@ -127,12 +144,15 @@ def test_a_table_of_the_users_own_reads_an_unknown_skeleton(tmp_path: Path) -> N
         ("[joints]\nleft_thumb = 'a'", "left_thumb is no SMPL joint"),
         ("[joints]\npelvis = 3", "not a name"),
         ("[joints]\npelvis = 'a'\n[bones]\n", "unknown key bones"),
-        ("[joints]\npelvis = 'a'\n[tpose]\na = ['+x', '+y']", r"tpose\.a"),
+        ("[joints]\npelvis = 'a'\n[tpose]\na = ['+x', '+y']", r"tpose\.a is a list"),
         ("[joints]\npelvis = 'a'\n[tpose]\na = ['+x', '+y', '-z']", "no rotation"),
         ("[joints]\npelvis = 'a'\n[tpose]\na = ['+x', '+x', '+z']", "no rotation"),
         ("[joints]\npelvis = 'a'\n[tpose]\na = ['+x', [0, 0, 0], '+z']", r"tpose\.a"),
         ("[joints]\npelvis = 'a'\n[tpose]\na = [1, 0, 0, 0, 1, 0, 0, 0, nan]", "no rotation"),
         ("[joints]\npelvis = 'a'\n[rest]\na = 'up'", r"rest\.a"),
+        ("[joints]\npelvis = 'a'\n[rest]\na = 3", r"rest\.a is 3"),
+        ("[joints]\npelvis = 'a'\n[rest]\na = [1, 2]", r"rest\.a"),
+        ("[joints]\npelvis = 'a'\n[rest]\na = [1, 2, 'x']", r"rest\.a"),
         ("[joints", "not a TOML file"),
         ("[joints]\npelvis = 'a'", "no joint for pelvis, left_hip"),
     ],
@@ -148,7 +168,7 @@ def test_a_bad_table_is_refused_with_its_key(tmp_path: Path, content: str, says:
 def test_tposes_are_written_as_axes_directions_or_matrices(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(
         "[joints]\npelvis = 'a'\n[tpose]\n"
-        "a = ['+y', '-x', '+z']\nb = [[0, 1, 0], [-1, 0, 0], '+z']\nc = [0, -1, 0, 1, 0, 0, 0, 0, 1]\n"
+        "a = ['+y', '-x', '+z']\nb = [[0, 2, 0], [-1, 0, 0], '+z']\nc = [0, -1, 0, 1, 0, 0, 0, 0, 1]\n"
     )
     table = bind(load_rig_table(tmp_path / "own.toml"), _rig(["x:a", "b"]))
     assert set(table.tpose) == {"x:a", "b", "c"}
@@ -175,6 +195,19 @@ def test_what_is_no_motion_file_is_said_to_be_none(tmp_path: Path) -> None:
     assert all(suffix in caught.value.hint for suffix in SUFFIXES)
     with pytest.raises(UsageError, match="one motion"):
         load(WALK, take="Walk")
+
+
+BAD = GOLDEN / "bad"
+EXPECTED = tomllib.loads((BAD / "expected.toml").read_text(encoding="utf-8"))["commands"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [item for group in EXPECTED if group["run"] == "convert {} out/made.npz" for item in group["files"].items()],
+)
+def test_a_bad_file_is_refused_for_what_is_wrong_with_it(name: str, says: str) -> None:
+    with pytest.raises(MotionError, match=re.escape(says)):
+        load(BAD / name)
 
 
 def test_convert_writes_beside_the_input_and_says_where_it_came_from(tmp_path: Path) -> None:

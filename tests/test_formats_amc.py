@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from mclip.errors import MotionError
-from mclip.formats import load
+from mclip.formats import amc, load
 from mclip.formats.amc import find_asf, read_amc
 
 GOLDEN = Path(__file__).parent / "golden" / "amc"
@@ -127,6 +127,62 @@ def test_the_orders_the_files_state_are_followed(folder: Path) -> None:
     assert not np.allclose(read_amc(folder / "02_01.amc").position, expected.position, atol=0.1)
 
 
+def test_the_roots_place_and_orientation_at_rest_move_the_rest_pose_alone(folder: Path) -> None:
+    expected = read_amc(folder / "02_01.amc")
+    _edit(folder / "02.asf", "position 0 0 0", "position 1 2 3")
+    _edit(folder / "02.asf", "orientation 0 0 0", "orientation 10 20 30")
+    motion = read_amc(folder / "02_01.amc")
+    np.testing.assert_allclose(motion.rest_position[0], [1, 2, 3])
+    turn = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    np.testing.assert_allclose(motion.rest_rotation[0], turn, atol=1e-12)
+    np.testing.assert_allclose(motion.rotation[:, 0] @ motion.rest_rotation[0].T, expected.rotation[:, 0], atol=1e-12)
+    np.testing.assert_allclose(motion.position[:, 0], expected.position[:, 0] + [1, 2, 3])
+    for unit in ("degrees", "rad"):
+        _edit(folder / "02.asf", "angle deg", f"angle {unit}")
+        wider = 1.0 if unit == "degrees" else np.degrees(1.0)
+        again = Rotation.from_euler("xyz", wider * np.array([10, 20, 30]), degrees=True).as_matrix()
+        np.testing.assert_allclose(read_amc(folder / "02_01.amc").rest_rotation[0], again, atol=1e-12)
+        _edit(folder / "02.asf", f"angle {unit}", "angle deg")
+
+
+def test_what_a_skeleton_does_not_say_of_a_bone_is_nothing(tmp_path: Path) -> None:
+    bones = (
+        "name a\ndirection 0 2 0\nlength 3\naxis 0 0 0\ndof rz",
+        "name b\nlength 4",
+        "name c\ndirection 1 0 0",
+        "name d\naxis 10 20 30 ZYX\ndof rx",
+        "name e",
+    )
+    text = "".join(f"begin\n{bone}\nend\n" for bone in bones)
+    (tmp_path / "x.asf").write_text(f":root\n:bonedata\n{text}:hierarchy\nbegin\nroot a\na b c\nb d\nc e\nend\n")
+    (tmp_path / "x.amc").write_text("1\nroot 0 0 0 0 0 0\na 90\nd 90\n")
+    motion = read_amc(tmp_path / "x.amc")
+    place = dict(zip(motion.names, motion.position[0], strict=True))
+    for bone, expected in (("a", 0), ("b", -3), ("c", -3), ("d", -3), ("e", -3)):
+        np.testing.assert_allclose(place[bone], [expected, 0, 0], atol=1e-12)
+    axes = Rotation.from_euler("zyx", [10, 20, 30], degrees=True)
+    turn = Rotation.from_euler("z", 90, degrees=True) * axes * Rotation.from_euler("x", 90, degrees=True) * axes.inv()
+    np.testing.assert_allclose(motion.rotation[0, motion.names.index("d")], turn.as_matrix(), atol=1e-12)
+
+
+def test_a_recording_may_name_bones_that_cannot_turn(folder: Path) -> None:
+    expected = read_amc(folder / "02_01.amc")
+    text = (folder / "02_01.amc").read_text()
+    (folder / "02_01.amc").write_text(re.sub(r"^(root .*)$", r"\1\nlhipjoint", text, flags=re.M))
+    np.testing.assert_array_equal(read_amc(folder / "02_01.amc").position, expected.position)
+
+
+def test_absurd_sizes_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, bones = read_amc(folder / "02_01.amc").position.shape[:2]
+    for name, limit in (("MAX_FRAMES", frames), ("MAX_JOINT_FRAMES", frames * bones), ("MAX_JOINTS", bones)):
+        with monkeypatch.context() as patch:
+            patch.setattr(amc, name, limit)
+            assert len(read_amc(folder / "02_01.amc").position) == frames
+            patch.setattr(amc, name, limit - 1)
+            with pytest.raises(MotionError, match="more"):
+                read_amc(folder / "02_01.amc")
+
+
 def test_bones_the_recording_leaves_out_stay_at_rest(folder: Path) -> None:
     text = (folder / "02_01.amc").read_text()
     (folder / "02_01.amc").write_text(re.sub(r"^head .*\n", "", text, flags=re.M))
@@ -152,6 +208,8 @@ def test_bones_the_recording_leaves_out_stay_at_rest(folder: Path) -> None:
         ("02.asf", "name rfemur", "name lfemur", "two bones lfemur"),
         ("02.asf", "lhipjoint lfemur", "lhipjoint lfemur nobone", "unknown bone nobone"),
         ("02.asf", "rhipjoint rfemur", "rhipjoint lfemur", "two parents"),
+        ("02.asf", "rhipjoint rfemur", "rhipjoint lowerback", "two parents"),
+        ("02.asf", "rhipjoint rfemur", "rhipjoint root", "two parents"),
         ("02.asf", ":hierarchy", ":nothing", "hierarchy"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from mclip.errors import MotionError
-from mclip.formats import load
+from mclip.formats import bvh, load
 from mclip.formats import text as limits
 from mclip.formats.bvh import is_own, read_bvh, write_bvh
 from mclip.geometry import angle_between, axis_angle_to_matrix
@@ -190,6 +191,18 @@ def test_position_channels_of_inner_joints_replace_the_offset_or_are_added_to_it
     assert knee("1.1 -4.2 0") == pytest.approx([1.1, 3.8, 0])
     assert knee("0.1 -0.2 0") == pytest.approx([1.1, 3.8, 0])
     assert knee("0 0 0") == pytest.approx([1, 4, 0])
+    assert knee("1 -1.5 0") == pytest.approx([2, 2.5, 0])
+
+
+def test_a_joint_without_an_offset_lies_where_its_parent_does(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(SIMPLE.replace("  OFFSET 1 -4 0\n", "") + "0 9 0 0 0 0 0 0 0 0 0 0\n" * 2)
+    assert read_bvh(tmp_path / "a.bvh").rest_position.tolist() == [[0, 9, 0], [0, 9, 0]]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1.0])
+def test_rates_from_one_to_a_thousand_frames_per_second_are_read(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "a.bvh").write_text(SIMPLE.replace("0.05", f"{seconds}") + "0 9 0 0 0 0 0 0 0 0 0 0\n" * 2)
+    assert read_bvh(tmp_path / "a.bvh").fps == pytest.approx(1 / seconds)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +214,13 @@ def test_position_channels_of_inner_joints_replace_the_offset_or_are_added_to_it
         ("OFFSET 1 -4 0", "OFFSET 1 -4 1e300", "line 8: OFFSET needs three numbers"),
         ("CHANNELS 6 X", "CHANNELS 7 X", "line 5: CHANNELS"),
         ("CHANNELS 6 Xposition", "CHANNELS 6 Yposition", "line 5: CHANNELS"),
+        ("CHANNELS 6 Xposition", "CHANNELS 6 Wposition", "line 5: unknown channel 'Wposition'"),
         ("Zrotation", "Wrotation", "line 5: unknown channel 'Wrotation'"),
         (" JOINT knee\n {", " JOINT knee\n", "line 8: expected '{'"),
         (" }\n}\nMOTION", " }\nMOTION", "braces"),
+        ("OFFSET 1 -4 0", "{ OFFSET 1 -4 0", "line 8: unexpected '{'"),
+        ("   OFFSET 0 -4 0", "   JOINT toe", "line 12: JOINT is out of place"),
+        ("   OFFSET 0 -4 0", "   CHANNELS 0", "line 12: unexpected 'CHANNELS 0'"),
         ("ROOT hips", "JOINT hips", "line 2: JOINT is out of place"),
         ("JOINT knee", "ROOT knee", "line 6: ROOT is out of place"),
         ("MOTION", "MOTON", "MOTION"),
@@ -219,7 +236,8 @@ def test_position_channels_of_inner_joints_replace_the_offset_or_are_added_to_it
         ("Time: 0.05", "Time: -1", "line 18"),
         ("Time: 0.05", "Time: nan", "line 18"),
         ("Time: 0.05", "Time: 1e-9", "line 18"),
-        ("Time: 0.05", "Time: 60", "line 18"),
+        ("Time: 0.05", "Time: 0.0009", "line 18"),
+        ("Time: 0.05", "Time: 1.1", "line 18"),
         ("1.5 0 0 0\n2", "1.5 0 x 0\n2", "line 19: 'x' is not a number"),
         ("2.5 0 0 0\n", "2.5 0 nan 0\n", "line 20: 'nan' is not a number"),
         ("2.5 0 0 0\n", "2.5 0 -\n", "line 20: '-' is not a number"),
@@ -253,13 +271,31 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    many = "".join(f"JOINT j{joint}\n{{\nOFFSET 0 1 0\nCHANNELS 0\n" for joint in range(limits.MAX_JOINTS))
-    (tmp_path / "a.bvh").write_text("HIERARCHY\nROOT r\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n" + many + "MOTION\n")
-    with pytest.raises(MotionError, match="joints"):
-        read_bvh(tmp_path / "a.bvh")
-    monkeypatch.setattr(limits, "MAX_FILE_BYTES", 1000)
+    path = tmp_path / "a.bvh"
+    for more in (limits.MAX_JOINTS - 1, limits.MAX_JOINTS):
+        many = "".join(f"JOINT j{joint}\n{{\nOFFSET 0 1 0\nCHANNELS 0\n}}\n" for joint in range(more))
+        head = "HIERARCHY\nROOT r\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n"
+        path.write_text(f"{head}{many}}}\nMOTION\nFrames: 1\nFrame Time: 0.1\n5\n")
+        if more < limits.MAX_JOINTS:
+            assert len(read_bvh(path).names) == limits.MAX_JOINTS
+    with pytest.raises(MotionError, match=f"more than {limits.MAX_JOINTS} joints"):
+        read_bvh(path)
+    path.write_text(SIMPLE + "0 9 0 0 0 0 0 0 0 0 0 0\n" * 2)
+    monkeypatch.setattr(bvh, "MAX_FRAMES", 2)
+    monkeypatch.setattr(limits, "MAX_FILE_BYTES", path.stat().st_size)
+    assert len(read_bvh(path).position) == 2
+    monkeypatch.setattr(bvh, "MAX_FRAMES", 1)
+    with pytest.raises(MotionError, match="the number of frames is '2', not 1 to 1"):
+        read_bvh(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(limits, "MAX_JOINT_FRAMES", 4)
+    assert len(read_bvh(path).position) == 2
+    monkeypatch.setattr(limits, "MAX_JOINT_FRAMES", 3)
+    with pytest.raises(MotionError, match="2 frames of 2 joints are too many"):
+        read_bvh(path)
+    monkeypatch.setattr(limits, "MAX_FILE_BYTES", path.stat().st_size - 1)
     with pytest.raises(MotionError, match="larger"):
-        read_bvh(GOLDEN / FILES[0])
+        read_bvh(path)
 
 
 @SLOW
@@ -332,6 +368,27 @@ def test_what_we_write_is_smpl_in_centimetres_with_y_up(tmp_path: Path) -> None:
     assert pelvis == pytest.approx([100, 153, 222], abs=1e-3)
     assert head[1] - pelvis[1] == pytest.approx(68.34, abs=0.01)
     assert left[0] - pelvis[0] == pytest.approx(71.81, abs=0.01)
+
+
+def test_limbs_end_a_little_farther_along_their_last_bones(tmp_path: Path) -> None:
+    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0))
+    text = (tmp_path / "a.bvh").read_text()
+    ends = re.findall(r"JOINT (\w+)\s+{\s+OFFSET (.*)\s+CHANNELS.*\s+End Site\s+{\s+OFFSET (.*)\s+}", text)
+    assert {name for name, _, _ in ends} == {"left_foot", "right_foot", "left_hand", "right_hand", "head"}
+    assert text.count("End Site") == 5
+    for _, bone, end in ends:
+        along = np.array(end.split(), float) / np.linalg.norm(np.array(bone.split(), float))
+        assert 0.5 < np.linalg.norm(along) < 1
+        assert np.cross(along, np.array(bone.split(), float)) == pytest.approx(0, abs=1e-5)
+    assert "-0.000000" not in text.partition("MOTION")[0]
+
+
+@pytest.mark.parametrize(("factor", "own"), [(1e-4, True), (1e200, True), (0.0, False)])
+def test_our_skeleton_is_known_in_any_unit_that_has_a_length(tmp_path: Path, factor: float, own: bool) -> None:
+    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0))
+    rig = read_bvh(tmp_path / "a.bvh")
+    assert is_own(replace(rig, rest_position=rig.rest_position * factor)) is own
+    assert not is_own(read_bvh(GOLDEN / FILES[0]))
 
 
 def test_other_skeletons_with_our_names_are_not_ours(tmp_path: Path) -> None:

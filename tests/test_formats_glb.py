@@ -25,8 +25,10 @@ from mclip.skeleton.retarget import RigMotion, lowest_point
 from mclip.skeleton.smpl import JOINT, forward_kinematics
 
 KNIGHT = Path(__file__).parent / "golden" / "kaykit" / "knight.glb"
-FLOAT, SHORT, BYTE, UNSIGNED_BYTE = 5126, 5122, 5120, 5121
-DTYPES = {FLOAT: "<f4", SHORT: "<i2", BYTE: "<i1", UNSIGNED_BYTE: "<u1"}
+FLOAT, SHORT, BYTE, UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5122, 5120, 5121, 5123, 5125
+DTYPES = {
+    FLOAT: "<f4", SHORT: "<i2", BYTE: "<i1", UNSIGNED_BYTE: "<u1", UNSIGNED_SHORT: "<u2", UNSIGNED_INT: "<u4",
+}  # fmt: skip
 WIDTHS = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
@@ -117,7 +119,7 @@ def test_translations_are_interpolated_linearly_and_stand_still_outside_their_ke
 
 def test_rotations_are_interpolated_on_the_sphere_the_short_way(tmp_path: Path) -> None:
     keys = quaternions(4)
-    keys[2] *= -1.0  # the same rotation
+    keys[1:3] *= [[2.0], [-1.0]]  # the same rotations
     times = [0.0, 0.3, 1.0, 1.2]
     built = one_joint()
     built.track(0, "rotation", times, keys, "LINEAR")
@@ -171,6 +173,40 @@ def test_normalised_integers_stand_for_fractions(tmp_path: Path, component: int,
     np.testing.assert_allclose(motion.rotation[:, 0], Rotation.from_quat(keys).as_matrix(), atol=tolerance)
 
 
+def test_normalised_places_lie_between_minus_one_and_one(tmp_path: Path) -> None:
+    built = one_joint()
+    output = built.accessor([[-128, -127, 0], [127, 1, 0]], BYTE, normalized=True)
+    built.track(0, "translation", [0.0, 1.0], output)
+    expected = [[-1.0, -1.0, 0.0], [1.0, 1 / 127, 0.0]]
+    np.testing.assert_allclose(built.play(tmp_path, fps=1.0).position[:, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("component", DTYPES)
+def test_numbers_of_every_type_are_read(tmp_path: Path, component: int) -> None:
+    built = one_joint()
+    values = [[1, 2, 3], [4, 5, 120]]
+    built.track(0, "translation", [0.0, 1.0], built.accessor(values, component))
+    assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == values
+
+
+def test_what_a_file_leaves_out_is_nothing(tmp_path: Path) -> None:
+    built = one_joint()
+    accessor = {"componentType": FLOAT, "count": 1}
+    built.document["accessors"] = [accessor | {"type": "SCALAR"}, accessor | {"type": "VEC3"}]
+    built.track(0, "translation", 0, 1)
+    path = built.save(tmp_path)
+    content = path.read_bytes()[:-8]  # without a binary chunk
+    path.write_bytes(content[:8] + struct.pack("<I", len(content)) + content[12:])
+    ((name, motion),) = read_glb(path)
+    assert (name, motion.position.tolist()) == ("act", [[[0, 0, 0]]])
+
+    built = one_joint()
+    built.track(0, "translation", [1.0, 2.0], [[1, 2, 3], [4, 5, 6]])
+    del built.document["bufferViews"][0]["byteOffset"]
+    built.document["extensionsRequired"] = ["KHR_mesh_quantization"]
+    assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_values_may_be_interleaved_with_others(tmp_path: Path) -> None:
     built = one_joint()
     records = np.zeros(3, np.dtype([("time", "<f4"), ("unused", "<u2", 2), ("value", "<f4", 3)]))
@@ -182,20 +218,39 @@ def test_values_may_be_interleaved_with_others(tmp_path: Path) -> None:
     assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == records["value"].tolist()
 
 
+@pytest.mark.parametrize("component", [UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT])
 @pytest.mark.parametrize("based", [True, False])
-def test_sparse_accessors_replace_single_values(tmp_path: Path, based: bool) -> None:
+def test_sparse_accessors_replace_single_values(tmp_path: Path, based: bool, component: int) -> None:
     built = one_joint()
     output = built.accessor(np.ones((4, 3)))
     if not based:
         del built.document["accessors"][output]["bufferView"]  # all zeros then
     built.document["accessors"][output]["sparse"] = {
         "count": 2,
-        "indices": {"bufferView": built.view(bytes([1, 3])), "componentType": UNSIGNED_BYTE},
+        "indices": {
+            "bufferView": built.view(np.array([1, 3], DTYPES[component]).tobytes()),
+            "componentType": component,
+        },
         "values": {"bufferView": built.view(np.array([[7, 8, 9], [4, 5, 6]], "<f4").tobytes())},
     }
     built.track(0, "translation", [0.0, 1.0, 2.0, 3.0], output)
     one = [float(based)] * 3
     assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == [one, [7, 8, 9], one, [4, 5, 6]]
+
+
+def test_sparse_accessors_may_replace_all_values(tmp_path: Path) -> None:
+    built = one_joint()
+    output = built.accessor(np.ones((2, 3)))
+    built.document["accessors"][output]["sparse"] = {
+        "count": 2,
+        "indices": {"bufferView": built.view(bytes([0, 1])), "componentType": UNSIGNED_BYTE},
+        "values": {"bufferView": built.view(np.array([[7, 8, 9], [4, 5, 6]], "<f4").tobytes())},
+    }
+    built.track(0, "translation", [0.0, 1.0], output)
+    assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == [[7, 8, 9], [4, 5, 6]]
+    built.binary[built.document["bufferViews"][1]["byteOffset"] + 1] = 2
+    with pytest.raises(MotionError, match="a sparse index is 2, there are 2 values"):
+        built.play(tmp_path)
 
 
 def test_nodes_between_and_above_the_joints_count(tmp_path: Path) -> None:
@@ -216,9 +271,10 @@ def test_nodes_between_and_above_the_joints_count(tmp_path: Path) -> None:
     np.testing.assert_allclose(motion.rest_position, [[2, 5, 0], [2, 7, 0]], atol=1e-6)
 
 
-def test_a_matrix_is_read_like_its_translation_rotation_and_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [2.0, 0.2, -2.0])
+def test_a_matrix_is_read_like_its_translation_rotation_and_scale(tmp_path: Path, width: float) -> None:
     rotation = Rotation.random(random_state=3)
-    scale, translation = np.array([2.0, 0.5, 1.5]), np.array([1.0, 2.0, 3.0])
+    scale, translation = np.array([width, 0.5, 1.5]), np.array([1.0, 2.0, 3.0])
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation.as_matrix() * scale, translation
     parts = {"rotation": rotation.as_quat().tolist(), "scale": scale.tolist(), "translation": translation.tolist()}
@@ -255,6 +311,42 @@ def test_the_rest_pose_is_the_one_the_skin_was_bound_in(tmp_path: Path) -> None:
     np.testing.assert_allclose(motion.rest_position[2], [0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(motion.rest_rotation[1], np.eye(3), atol=1e-6)
     assert motion.position[0, 2, 1] > 0.1
+
+
+def test_a_skin_is_bound_in_the_space_of_what_its_skeleton_hangs_from(tmp_path: Path) -> None:
+    bent = Rotation.from_euler("x", 40, degrees=True).as_quat().tolist()
+    legs = bound(bent, np.eye(4))
+    for node in legs.document["nodes"]:
+        node["children"] = [child + 1 for child in node.get("children", [])]
+    legs.document["nodes"].insert(0, {"name": "armature", "translation": [3, 5, 0], "children": [1]})
+    legs.document["skins"][0]["joints"] = [1, 2, 3]
+    _animation(legs.document)["channels"][0]["target"]["node"] = 1
+    np.testing.assert_allclose(legs.play(tmp_path).rest_position, [[3, 7, 0], [3, 6, 0], [3, 5, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("degrees", "believed"), [(29.5, True), (30.5, False)])
+def test_a_bind_pose_is_believed_when_it_is_turned_by_less_than_thirty_degrees(
+    tmp_path: Path, degrees: float, believed: bool
+) -> None:
+    turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1, 2, 2]) / 3).as_matrix()
+    places = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+    limbs = [{"name": f"limb{axis}", "translation": place} for axis, place in enumerate(np.eye(3).tolist())]
+    built = Builder([{"name": "hip", "translation": [10, 20, 30], "children": [1, 2, 3]}, *limbs], [0, 1, 2, 3])
+    matrices = np.tile(np.eye(4), (4, 1, 1))
+    matrices[:, :3, :3] = turn
+    matrices[:, :3, 3] = places @ turn.T + [30, 10, 20]
+    inverse = np.linalg.inv(matrices)
+    built.document["skins"][0]["inverseBindMatrices"] = built.accessor(inverse.swapaxes(-1, -2).reshape(4, 16))
+    built.track(0, "translation", [0.0, 1.0], [[0, 2, 0], [0, 2, 0]])
+    motion = built.play(tmp_path)
+    np.testing.assert_allclose(motion.rest_rotation[0], turn if believed else np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(motion.rest_position[0], [30, 10, 20] if believed else [10, 20, 30], atol=1e-5)
+
+
+def test_a_bind_pose_that_is_mirrored_is_not_believed(tmp_path: Path) -> None:
+    bent = Rotation.from_euler("x", 20, degrees=True)
+    motion = bound(bent.as_quat().tolist(), np.diag([-1.0, 1, 1, 1])).play(tmp_path)
+    np.testing.assert_allclose(motion.rest_rotation[1], bent.as_matrix(), atol=1e-6)
 
 
 def test_a_bind_pose_in_another_space_is_not_believed(tmp_path: Path) -> None:
@@ -306,6 +398,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
         }
     ),
     "a missing view": lambda d: d["accessors"][1].update(bufferView=7),
+    "a view that is true": lambda d: d["accessors"][1].update(bufferView=True),
     "a negative view": lambda d: d["accessors"][1].update(bufferView=-1),
     "a missing accessor": lambda d: _animation(d)["samplers"][0].update(output=9),
     "a missing sampler": lambda d: _animation(d)["channels"][0].update(sampler=-1),
@@ -317,6 +410,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a missing joint": lambda d: d["skins"][0].update(joints=[5]),
     "a circle": lambda d: d["nodes"].__setitem__(0, {"name": "hip", "children": [0]}),
     "two parents": lambda d: d["nodes"].extend([{"children": [0]}, {"children": [0]}]),
+    "two parents, the first of all nodes one of them": lambda d: d.update(
+        nodes=[{"children": [1]}, {"name": "hip"}, {"children": [1]}]
+    ),
     "an absurd scale": lambda d: d["nodes"].append({"scale": [1e308, 1e308, 1e308], "children": [0]}),
     "a rotation of length zero": lambda d: d["nodes"][0].update(rotation=[0, 0, 0, 0]),
     "a matrix too short": lambda d: d["nodes"][0].update(matrix=[1, 2, 3]),
@@ -339,11 +435,91 @@ def test_a_broken_file_is_refused_with_its_path(tmp_path: Path, name: str) -> No
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["accessors"][1].update(bufferView=3), r"there is no bufferViews\[3\]"),
+        (lambda d: d["accessors"][1].update(count=0), "has 0 values, not 1 to"),
+        (lambda d: _animation(d)["channels"][0].update(sampler=1), r"has no samplers\[1\]"),
+        (lambda d: d["nodes"][0].update(translation=[1, 2]), "a node has 2 numbers where 3 finite ones belong"),
+        (lambda d: d["nodes"][0].update(translation=[1, 2, 1e39]), "a node has 3 numbers where 3 finite ones belong"),
+        (lambda d: d["bufferViews"][1].update(byteLength=23), "outside its buffer view"),
+        (lambda d: d["bufferViews"][2].update(byteLength=9), "outside the file's data"),
+        (lambda d: d["accessors"][1].update(sparse={"count": 1, "values": {}, "indices": {"componentType": FLOAT}}),
+         "no whole numbers, or too many"),
+        (lambda d: d["accessors"][1].update(
+            sparse={"count": 3, "values": {}, "indices": {"componentType": UNSIGNED_BYTE}}),
+         "no whole numbers, or too many"),
+    ],
+)  # fmt: skip
+def test_one_too_many_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], Any], says: str) -> None:
+    built = one_joint()
+    times = built.accessor([0.0, 1.0])
+    values = built.accessor([[1, 2, 3], [4, 5, 6]])
+    built.accessor([1.0, 1.0])
+    built.track(0, "translation", times, values)
+    assert built.play(tmp_path, fps=1.0).position[:, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    if says == "outside the file's data":
+        built.document["accessors"][values].update(bufferView=2, count=1, type="SCALAR")
+        built.document["animations"][0]["samplers"][0]["input"] = values
+    change(built.document)
+    with pytest.raises(MotionError, match=says):
+        built.play(tmp_path)
+
+
+def test_files_may_be_as_large_as_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Builder([{"name": "hip", "children": [1]}, {"name": "knee"}], [0, 1])
+    built.track(0, "translation", [1.0, 2.0], [[1, 2, 3], [4, 5, 6]])
+    content = built.save(tmp_path).read_bytes()
+    (json_bytes,) = struct.unpack_from("<I", content, 12)
+    for module, name, limit in ((gltf, "MAX_VALUES", 2), (gltf, "MAX_JSON_BYTES", json_bytes),
+                                (glb, "MAX_NODES", 2), (glb, "MAX_FILE_BYTES", len(content)),
+                                (glb, "MAX_KEYFRAMES", 2), (glb, "MAX_SAMPLES", 62)):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, limit)
+            assert len(built.play(tmp_path).position) == 31
+            patch.setattr(module, name, limit - 1)
+            with pytest.raises(MotionError, match=r"not 1 to|its JSON has|larger than|more than 1 key|too long"):
+                built.play(tmp_path)
+
+
+@pytest.mark.parametrize("count", range(1, 5))
+def test_what_is_built_is_aligned_to_four_bytes(count: int) -> None:
+    builder = gltf.GltfBuilder()
+    builder.document["asset"] = {"generator": "x" * count}
+    for kind in (np.uint8, np.float32):
+        builder.add(np.arange(count, dtype=kind), bounds=True)
+    content = builder.content()
+    magic, version, length, size, kind = struct.unpack_from("<5I", content)
+    assert (magic, version, length, kind) == (0x46546C67, 2, len(content), 0x4E4F534A)
+    document = json.loads(content[20 : 20 + size])
+    binary, kind = struct.unpack_from("<2I", content, 20 + size)
+    assert (binary, kind) == (len(content) - size - 28, 0x004E4942)
+    assert size % 4 == binary % 4 == 0
+    assert document["buffers"] == [{"byteLength": binary}]
+    file = gltf.parse(content)
+    for index, accessor in enumerate(document["accessors"]):
+        assert document["bufferViews"][accessor["bufferView"]]["byteOffset"] % 4 == 0
+        assert (accessor["min"], accessor["max"]) == ([0], [count - 1])
+        assert file.accessor(index, "SCALAR")[:, 0].tolist() == list(range(count))
+    builder.document["asset"] = {"number": float("nan")}
+    with pytest.raises(ValueError, match="JSON"):
+        builder.content()
+
+
 def test_keyframes_may_not_be_nan(tmp_path: Path) -> None:
     built = one_joint()
     built.track(0, "translation", [0.0, 1.0], [[1, 2, 3], [np.nan, 5, 6]])
     with pytest.raises(MotionError, match="NaN"):
         read_glb(built.save(tmp_path))
+
+
+def test_a_joint_may_not_be_moved_out_of_all_bounds(tmp_path: Path) -> None:
+    above = [{"scale": [1e38] * 3, "children": [node + 1]} for node in range(8)]
+    built = Builder([*above, {"name": "hip"}], [8])
+    built.track(8, "translation", [0.0, 1.0], [[0, 0, 0], [1e30, 0, 0]])
+    with pytest.raises(MotionError, match="an animation moves a joint out of all bounds"):
+        built.play(tmp_path)
 
 
 def test_absurdly_long_animations_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
@@ -369,11 +545,13 @@ def test_many_large_tracks_are_refused_before_memory_is_taken(tmp_path: Path, mo
         (b"BVH" * 20, "not a .glb"),
         (struct.pack("<5I", 0x46546C67, 1, 20, 0, 0), "version 1"),
         (struct.pack("<5I", 0x46546C67, 2, 500, 0, 0x4E4F534A), "cut off"),
-        (struct.pack("<5I", 0x46546C67, 2, 20, 900, 0x4E4F534A), "JSON chunk"),
+        (struct.pack("<5I", 0x46546C67, 2, 20, 4, 0x4E4F534A), "JSON chunk is not where"),
+        (struct.pack("<5I", 0x46546C67, 2, 24, 4, 0x4E4F534B) + b"{}  ", "JSON chunk is not where"),
         (struct.pack("<5I", 0x46546C67, 2, 24, 4, 0x4E4F534A) + b"{]  ", "parsed"),
         (struct.pack("<5I", 0x46546C67, 2, 24, 4, 0x4E4F534A) + b"[]  ", "no object"),
         (struct.pack("<5I", 0x46546C67, 2, 24, 4, 0x4E4F534A) + b"{}  ", "0 nodes"),
-        (struct.pack("<5I", 0x46546C67, 2, 32, 4, 0x4E4F534A) + b"{}  " + struct.pack("<2I", 99, 0x4E4942), "binary"),
+        (struct.pack("<5I", 0x46546C67, 2, 32, 4, 0x4E4F534A) + b"{}  " + struct.pack("<2I", 4, 0x4E4942), "binary"),
+        (struct.pack("<5I", 0x46546C67, 2, 32, 4, 0x4E4F534A) + b"{}  " + struct.pack("<2I", 0, 0x4E4943), "binary"),
         (struct.pack("<5I", 0x46546C67, 2, 100_020, 100_000, 0x4E4F534A) + b"[" * 100_000, "parsed"),
     ],
 )  # fmt: skip

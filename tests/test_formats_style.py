@@ -99,7 +99,8 @@ def test_blender_reads_our_bvh(tmp_path: Path, up: str, scale: float) -> None:
         ("a.bvh", Style(up="z")),
         ("a.bvh", Style(scale=1.0)),
         ("a.bvh", Style(up="z", scale=1000.0)),
-        ("a.npz", Style(up="y")),
+        ("a.bvh", Style(scale=1e6)),
+        ("a.npz", Style(up="y", scale=1.0)),
         ("a.npz", Style(layout="smpl")),
         ("a.npz", Style(layout="smplx", up="y")),
         ("a.glb", Style(up="y", scale=1.0)),
@@ -129,7 +130,8 @@ def test_layouts_have_amass_names_and_widths(tmp_path: Path, layout: str, width:
             # The names under which AMASS's SMPL-X files, and what reads them, have the parts.
             parts = ["root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand"]
             np.testing.assert_array_equal(np.concatenate([file[part] for part in parts], axis=1), file["poses"])
-            assert file["pose_body"].shape == (5, 63)
+            assert [file[part].shape[1] for part in parts] == [3, 63, 3, 6, 90]
+            assert int(file["num_betas"]) == len(file["betas"])
             assert str(file["surface_model_type"]) == "smplx"
             assert float(file["mocap_frame_rate"]) == 30.0
             assert float(file["mocap_time_length"]) == pytest.approx(5 / 30)
@@ -160,6 +162,7 @@ def test_smplx_makes_our_vertices_of_a_saved_file(tmp_path: Path, up: str) -> No
     [
         (Style(), "z", "m", 1.0),
         (Style(up="y", scale=100.0), "y", "cm", 100.0),
+        (Style(scale=1000.0), "z", "mm", 1000.0),
         (Style(scale=39.37), "z", "m/39.37", 39.37),
     ],
 )
@@ -211,6 +214,10 @@ def test_positions_cannot_be_read_and_the_reason_is_said(tmp_path: Path, name: s
         ("a.bvh", Style(up="x"), "--up x"),
         ("a.bvh", Style(scale=0.0), "--scale 0"),
         ("a.csv", Style(scale=float("nan")), "--scale nan"),
+        ("a.csv", Style(scale=0.9e-6), "--scale 9e-07"),
+        ("a.csv", Style(scale=1.1e6), "--scale 1.1e+06"),
+        ("a.glb", Style(scale=100.0), "metres"),
+        ("a.glb", Style(up="z"), "--up z"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path: Path, name: str, style: Style, says: str) -> None:
@@ -230,6 +237,9 @@ def test_the_command_says_what_it_wrote(
     assert json.loads(done.out) == {
         "path": "a.bvh", "frames": 5, "fps": 30.0, "seconds": 5 / 30, "up": "z", "units_per_metre": 1000.0,
     }  # fmt: skip
+    for more, unit in (([], "centimetres"), (["--scale", "1000"], "millimetres"), (["--scale", "4"], "1/4 m")):
+        done = run("convert", "a.npz", "c.bvh", *more, "--force")
+        assert done.out == f"c.bvh: 5 frames at 30 fps, 0.2 s, {unit}, Y up\n"
     assert run("convert", "a.npz", "a.glb").out == "a.glb: 5 frames at 30 fps, 0.2 s, metres, Y up\n"
     assert run("convert", "a.npz", "b.npz", "--layout", "smplx", "--up", "y").code == 0
     np.testing.assert_allclose(joints(load_npz(tmp_path / "b.npz")), joints(moving()), atol=1e-4)
@@ -238,5 +248,7 @@ def test_the_command_says_what_it_wrote(
 
 
 def test_a_npy_has_the_rate_of_humanml3d_whatever_the_motion_has(tmp_path: Path) -> None:
-    save(tmp_path / "a.npy", moving(31))
-    assert np.load(tmp_path / "a.npy", allow_pickle=False).shape == (21, 22, 3)
+    save(tmp_path / "a.npy", moving(31), Style(scale=1000.0))
+    values = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert values.shape == (21, 22, 3)
+    np.testing.assert_allclose(values[::2] / 1000, joints(moving(31), "y")[::3, :22], atol=1e-5)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -48,13 +50,16 @@ def test_axis_angle_survives_the_way_through_matrices(axis_angle: Array) -> None
     assert g.axis_angle_to_matrix(back) == pytest.approx(g.axis_angle_to_matrix(axis_angle), abs=1e-9)
 
 
-@given(axis_angles())
-def test_tiny_rotations_keep_their_digits(axis_angle: Array) -> None:
-    tiny = axis_angle * 1e-6
-    assert g.matrix_to_axis_angle(g.axis_angle_to_matrix(tiny)) == pytest.approx(tiny, rel=1e-6, abs=1e-15)
+@given(axis_angles(), st.sampled_from([1e-3, 1e-6, 1e-15]))
+def test_tiny_rotations_keep_their_digits(axis_angle: Array, scale: float) -> None:
+    tiny = axis_angle * scale
+    assert g.matrix_to_axis_angle(g.axis_angle_to_matrix(tiny)) == pytest.approx(tiny, rel=1e-9, abs=1e-15 * scale)
 
 
 @given(axis_angles())
+@example(np.array([-3.0, 0.1, 0.0]))
+@example(np.array([0.1, -3.0, 0.0]))
+@example(np.array([0.1, 0.0, -3.0]))
 def test_quaternions_agree_with_scipy(axis_angle: Array) -> None:
     matrix = g.axis_angle_to_matrix(axis_angle)
     quaternion = g.matrix_to_quaternion(matrix)
@@ -62,7 +67,11 @@ def test_quaternions_agree_with_scipy(axis_angle: Array) -> None:
     expected = np.array([w, x, y, z])
     assert quaternion[0] >= 0
     assert abs(quaternion @ expected) == pytest.approx(1.0, abs=1e-12)
-    assert g.quaternion_to_matrix(quaternion) == pytest.approx(matrix, abs=1e-9)
+    for same in (quaternion, -quaternion, 3 * quaternion):
+        assert g.quaternion_to_matrix(same) == pytest.approx(matrix, abs=1e-9)
+    back = g.quaternion_to_axis_angle(-quaternion)
+    assert np.linalg.norm(back) <= np.pi + 1e-12
+    assert g.axis_angle_to_matrix(back) == pytest.approx(matrix, abs=1e-9)
 
 
 @given(axis_angles())
@@ -107,7 +116,9 @@ def test_zxy_angles_hold_at_the_pole(z: float, y: float, sign: float, off: float
 @given(axis_angles(), axis_angles(), st.floats(0.0, 1.0))
 def test_slerp_turns_evenly_along_the_shorter_arc(start: Array, end: Array, fraction: float) -> None:
     a, b = (g.matrix_to_quaternion(g.axis_angle_to_matrix(value)) for value in (start, end))
-    middle = g.quaternion_to_matrix(g.slerp(a, b, np.array(fraction)))
+    mixed = g.slerp(a, b, np.array(fraction))
+    assert np.linalg.norm(mixed) == pytest.approx(1.0)
+    middle = g.quaternion_to_matrix(mixed)
     first, second = g.quaternion_to_matrix(a), g.quaternion_to_matrix(b)
     whole = float(g.angle_between(first, second))
     assert float(g.angle_between(first, middle)) == pytest.approx(fraction * whole, abs=1e-6)
@@ -135,6 +146,10 @@ def test_rotation_between_directions_is_the_smallest(start: list[float], end: li
     assert float(g.angle_between(np.eye(3), matrix)) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_no_angles_are_no_rotation() -> None:
+    assert np.array_equal(g.euler_to_matrix(np.zeros((4, 0)), ""), np.tile(np.eye(3), (4, 1, 1)))
+
+
 def test_rotation_about_an_axis_follows_the_right_hand() -> None:
     quarter = np.array(np.pi / 2)
     assert g.rotation_about(0, quarter) @ [0, 1, 0] == pytest.approx([0, 0, 1])
@@ -143,17 +158,60 @@ def test_rotation_about_an_axis_follows_the_right_hand() -> None:
 
 
 def test_y_up_becomes_z_up_and_front_stays_in_front_of_left() -> None:
-    assert g.Y_UP_TO_Z_UP @ [0, 1, 0] == pytest.approx([0, 0, 1])
-    assert g.Y_UP_TO_Z_UP @ [1, 0, 0] == pytest.approx([1, 0, 0])
-    assert np.linalg.det(g.Y_UP_TO_Z_UP) == pytest.approx(1.0)
+    assert (g.Y_UP_TO_Z_UP @ [0, 1, 0]).tolist() == [0, 0, 1]
+    assert (g.Y_UP_TO_Z_UP @ [1, 0, 0]).tolist() == [1, 0, 0]
+    assert (g.Y_UP_TO_Z_UP @ [0, 0, 1]).tolist() == [0, -1, 0]
 
 
-def test_leading_axes_and_precision_are_kept() -> None:
-    axis_angle = np.random.default_rng(0).normal(size=(2, 5, 24, 3)).astype(np.float32)
-    matrix = g.axis_angle_to_matrix(axis_angle)
-    assert matrix.shape == (2, 5, 24, 3, 3)
-    assert matrix.dtype == np.float32
-    assert g.matrix_to_rot6d(matrix).shape == (2, 5, 24, 6)
-    assert g.matrix_to_axis_angle(matrix).dtype == np.float32
-    expected = g.axis_angle_to_matrix(axis_angle[1, 3, 7].astype(np.float64))
-    assert matrix[1, 3, 7] == pytest.approx(expected, abs=1e-5)
+def quaternion(axis_angle: g.Array) -> g.Array:
+    return g.matrix_to_quaternion(g.axis_angle_to_matrix(axis_angle))
+
+
+ROTATIONS: dict[str, Callable[[g.Array, g.Array], g.Array]] = {
+    "axis_angle_to_matrix": lambda a, b: g.axis_angle_to_matrix(a),
+    "matrix_to_quaternion": lambda a, b: quaternion(a),
+    "matrix_to_axis_angle": lambda a, b: g.matrix_to_axis_angle(g.axis_angle_to_matrix(a)),
+    "matrix_to_rot6d": lambda a, b: g.matrix_to_rot6d(g.axis_angle_to_matrix(a)),
+    "rot6d_to_matrix": lambda a, b: g.rot6d_to_matrix(np.concatenate([a, b], axis=-1)),
+    "matrix_to_euler_zxy": lambda a, b: g.matrix_to_euler_zxy(g.axis_angle_to_matrix(a)),
+    "euler_to_matrix": lambda a, b: g.euler_to_matrix(a, "ZXY"),
+    "quaternion_to_matrix": lambda a, b: g.quaternion_to_matrix(np.concatenate([a, b[..., :1]], axis=-1)),
+    "slerp": lambda a, b: g.slerp(quaternion(a), quaternion(b), a[..., 0]),
+    "rotation_between": g.rotation_between,
+    "angle_between": lambda a, b: g.angle_between(g.axis_angle_to_matrix(a), g.axis_angle_to_matrix(b)),
+}
+
+
+@pytest.mark.parametrize("name", ROTATIONS)
+def test_many_at_once_are_as_one_by_one_and_in_the_precision_given(name: str) -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 5, 24, 3))
+    first[0, :3] = [[1e-12, 0, 0], [np.pi / 2, 0, 0], [1, 0, 0]]
+    second[0, 1:3] = [[-1, 0, 0], [2, 0, 0]]
+    made = ROTATIONS[name](first, second)
+    for place in np.ndindex(5, 24):
+        np.testing.assert_allclose(made[place], ROTATIONS[name](first[place], second[place]), atol=1e-12)
+    single = ROTATIONS[name](first.astype(np.float32), second.astype(np.float32))
+    assert single.dtype == np.float32
+    assert single.shape == made.shape
+    np.testing.assert_allclose(single[1:], made[1:], atol=2e-4)
+
+
+@pytest.mark.parametrize("axis", np.concatenate([np.eye(3), -np.eye(3)]).tolist())
+def test_opposite_directions_have_a_half_turn_between_them(axis: list[float]) -> None:
+    a = np.array(axis)
+    matrix = g.rotation_between(a, -a)
+    assert matrix @ a == pytest.approx(-a)
+    assert np.trace(matrix) == pytest.approx(-1.0)
+    assert np.linalg.det(matrix) == pytest.approx(1.0)
+
+
+def test_vectors_too_short_for_a_direction_stay_finite() -> None:
+    assert np.isfinite(g.rot6d_to_matrix(np.array([0.0, 0, 0, 0, 1e-9, 0]))).all()
+    short = 1e-5 * np.eye(3)
+    assert g.rotation_between(short[1], short[2]) @ [0, 1, 0] == pytest.approx([0, 0, 1])
+
+
+def test_between_a_rotation_and_itself_there_is_nothing_but_itself() -> None:
+    # Of a quaternion and itself the product is often a little more than one.
+    turns = quaternion(np.random.default_rng(1).normal(size=(100, 3)))
+    np.testing.assert_allclose(g.slerp(turns, turns, np.full(100, 0.3)), turns, atol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
+import mclip.motion
 from mclip.errors import MotionError, UsageError
 from mclip.geometry import angle_between, axis_angle_to_matrix
-from mclip.motion import MAX_FRAMES, SHAPE_FILES, Motion, load_npz
+from mclip.motion import (
+    MAX_BETA,
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_METRES,
+    MAX_RADIANS,
+    MIN_FPS,
+    SHAPE_FILES,
+    Motion,
+    load_npz,
+    summarize,
+)
 
 FRAMES = 7
 
@@ -58,7 +71,7 @@ def test_a_saved_motion_reads_back_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_saved_is_amass_readable_with_numpy_alone(tmp_path: Path) -> None:
-    motion = _random()
+    motion = _random(origin={"prompt": "föö", "command": "generate"})
     motion.save(tmp_path / "m.npz")
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         assert file["poses"].shape == (FRAMES, 156)
@@ -67,7 +80,8 @@ def test_what_is_saved_is_amass_readable_with_numpy_alone(tmp_path: Path) -> Non
         assert file["betas"].shape == (10,)
         assert str(file["gender"]) == "neutral"
         assert float(file["mocap_framerate"]) == 30.0
-        assert isinstance(json.loads(str(file["mclip"])), dict)
+        assert json.loads(str(file["mclip"]))["command"] == "generate"
+        assert '"prompt": "föö"' in str(file["mclip"])  # for people too
         joints = file["poses"].reshape(FRAMES, 52, 3)
     assert np.array_equal(joints[:, :22], motion.pose[:, :22])
     assert np.array_equal(joints[:, 22], motion.pose[:, 22])  # left_index1
@@ -76,10 +90,18 @@ def test_what_is_saved_is_amass_readable_with_numpy_alone(tmp_path: Path) -> Non
     assert not joints[:, fingers].any()
 
 
+def test_where_a_motion_comes_from_is_written_in_one_order(tmp_path: Path) -> None:
+    for name, origin in (("a", {"prompt": "kick", "seed": 1}), ("b", {"seed": 1, "prompt": "kick"})):
+        _random(origin=origin).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 @pytest.mark.parametrize(("width", "hands"), [(72, (22, 23)), (156, (22, 37)), (165, (25, 40))])
 def test_every_width_is_read_with_its_own_hands(tmp_path: Path, width: int, hands: tuple[int, int]) -> None:
     arrays = _amass(tmp_path / "a.npz", width)
     motion = load_npz(tmp_path / "a.npz")
+    _amass(tmp_path / "b.npz", width, poses=arrays["poses"].reshape(FRAMES, -1, 3))
+    assert np.array_equal(load_npz(tmp_path / "b.npz").pose, motion.pose)
     joints = arrays["poses"].reshape(FRAMES, -1, 3)
     assert motion.pose[:, :22] == pytest.approx(joints[:, :22])
     assert motion.pose[:, 22] == pytest.approx(joints[:, hands[0]])
@@ -110,7 +132,8 @@ def test_the_frame_rate_has_several_names(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [(np.array("female"), "female"), (np.array(b"male"), "male"), (np.array("FEMALE"), "female"),
-     (np.array(["male"]), "male"), (np.array("unknown"), "neutral"), (np.array(3), "neutral"), (None, "neutral")],
+     (np.array(["male"]), "male"), (np.array("unknown"), "neutral"),
+     (np.array("\U0010ffff"), "neutral"), (np.array(3), "neutral"), (None, "neutral")],
 )  # fmt: skip
 def test_gender_is_read_however_it_is_spelled(tmp_path: Path, stored: Any, expected: str) -> None:
     _amass(tmp_path / "a.npz", gender=stored)
@@ -132,10 +155,13 @@ def test_betas_of_any_number_become_ten(tmp_path: Path, betas: Any) -> None:
         ({"poses": np.zeros((FRAMES, 157))}, "shape"),
         ({"poses": np.zeros((FRAMES, 0))}, "shape"),
         ({"poses": np.zeros(156)}, "shape"),
+        ({"poses": np.zeros((FRAMES, 78, 2))}, "shape"),
+        ({"poses": np.zeros((FRAMES, 4, 13, 3))}, "shape"),
         ({"poses": np.full((FRAMES, 156), np.nan)}, "NaN"),
         ({"poses": np.full((FRAMES, 156), "x")}, "not numbers"),
         ({"poses": np.zeros((FRAMES, 156), complex)}, "not numbers"),
         ({"poses": np.zeros((0, 156)), "trans": np.zeros((0, 3))}, "no frames"),
+        ({"poses": np.zeros((0, 52, 3)), "trans": np.zeros((0, 3))}, "no frames"),
         ({"trans": None}, "'trans'"),
         ({"trans": np.zeros((FRAMES + 1, 3))}, "trans"),
         ({"trans": np.full((FRAMES, 3), np.inf)}, "NaN or infinite"),
@@ -152,6 +178,8 @@ def test_betas_of_any_number_become_ten(tmp_path: Path, betas: Any) -> None:
         ({"mocap_framerate": np.zeros(0)}, "not a number"),
         ({"mocap_framerate": np.array("2020-01-01", "datetime64[D]")}, "not a number"),
         ({"poses": None, "root_orient": np.zeros((FRAMES, 3)), "pose_body": np.zeros((FRAMES + 1, 63))}, "fit"),
+        ({"poses": None, "pose_body": np.zeros((FRAMES, 63))}, "has no 'poses'"),
+        ({"gender": np.frombuffer(b"\xff" * 4, "U1")}, "no character"),
     ],
 )
 def test_a_bad_array_is_refused_with_the_file_named(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -189,7 +217,7 @@ def test_a_zip_that_claims_to_unpack_to_terabytes_is_refused_unread(tmp_path: Pa
         entry = content.index(b"PK\x01\x02", entry + 4)
     content[entry + 24 : entry + 28] = b"\xf0\xff\xff\xff"
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(MotionError, match="unpacks to"):
+    with pytest.raises(MotionError, match=r"unpacks to 4\.3 GB, more than 1\.7 GB"):
         load_npz(tmp_path / "a.npz")
 
 
@@ -250,10 +278,37 @@ def test_motions_of_the_wrong_shape_or_rate_are_refused() -> None:
         Motion(pose=good.pose[:, :23], transl=good.transl, fps=30)
     with pytest.raises(MotionError, match="shape"):
         Motion(pose=good.pose, transl=good.transl[1:], fps=30)
-    with pytest.raises(MotionError, match="frame rate"):
-        Motion(pose=good.pose, transl=good.transl, fps=0)
+    with pytest.raises(MotionError, match="no frames"):
+        good.slice(2, 2)
+    for fps in (0, 0.99 * MIN_FPS, 1.001 * MAX_FPS):
+        with pytest.raises(MotionError, match="frame rate"):
+            Motion(pose=good.pose, transl=good.transl, fps=fps)
     with pytest.raises(MotionError, match="NaN"):
         Motion(pose=good.pose * np.float32(np.nan), transl=good.transl, fps=30)
+
+
+def test_a_motion_may_be_at_the_limits_and_not_beyond_them() -> None:
+    for fps in (MIN_FPS, MAX_FPS):
+        assert _random(frames=1, fps=fps).seconds == pytest.approx(1 / fps)
+    one = _random(frames=1)
+    for name, limit in (("pose", MAX_RADIANS), ("transl", MAX_METRES), ("betas", MAX_BETA)):
+        values = getattr(one, name)
+        replace(one, **{name: np.full_like(values, -limit)})
+        with pytest.raises(MotionError, match=f"{name} holds .* more than") as caught:
+            replace(one, **{name: np.full_like(values, -1.001 * limit)})
+        assert "unit" in caught.value.hint
+
+
+def test_recordings_longer_than_any_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _amass(tmp_path / "a.npz")
+    monkeypatch.setattr(mclip.motion, "MAX_FRAMES", FRAMES)
+    motion = load_npz(tmp_path / "a.npz")
+    assert len(motion.resample(motion.fps / 2).resample(motion.fps)) == FRAMES
+    with pytest.raises(MotionError, match="more than 7"):
+        motion.resample(motion.fps * 7 / 6)
+    monkeypatch.setattr(mclip.motion, "MAX_FRAMES", FRAMES - 1)
+    with pytest.raises(MotionError, match="has 7 frames, more than 6"):
+        load_npz(tmp_path / "a.npz")
 
 
 def test_saving_into_a_place_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
@@ -262,13 +317,16 @@ def test_saving_into_a_place_that_cannot_be_written_is_a_usage_error(tmp_path: P
         _random().save(tmp_path / "file" / "m.npz")
 
 
-@pytest.mark.parametrize("fps", [12.0, 30.0, 50.0, 120.0, 29.97])
-def test_resampling_agrees_with_scipys_slerp(fps: float) -> None:
+@pytest.mark.parametrize(("fps", "frames"), [(12.0, 16), (30.0, 40), (50.0, 66), (120.0, 157), (29.97, 39)])
+@pytest.mark.parametrize("block", [7, 1000])
+def test_resampling_agrees_with_scipys_slerp(
+    fps: float, frames: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mclip.motion, "_BLOCK", block)  # frames that are worked on at a time
     motion = _random(frames=40, fps=30.0)
     again = motion.resample(fps)
+    assert len(again) == frames
     times = np.arange(len(again)) / fps
-    assert times[-1] <= (len(motion) - 1) / 30.0 + 1e-6
-    assert times[-1] + 1 / fps > (len(motion) - 1) / 30.0 - 1e-6
     for joint in (0, 5, 20):
         keys = Rotation.from_rotvec(motion.pose[:, joint])
         expected = Slerp(np.arange(len(motion)) / 30.0, keys)(np.minimum(times, (len(motion) - 1) / 30.0)).as_matrix()
@@ -280,9 +338,13 @@ def test_resampling_agrees_with_scipys_slerp(fps: float) -> None:
     assert again.transl == pytest.approx(expected, abs=1e-5)
 
 
-def test_resampling_to_the_same_rate_changes_nothing() -> None:
+@pytest.mark.parametrize("fps", [30.0, 30.00001, 29.99999])
+def test_resampling_to_the_same_rate_changes_nothing_else(fps: float) -> None:
     motion = _random()
-    assert np.array_equal(motion.resample(30.0).pose, motion.pose)
+    wound = replace(motion, pose=motion.pose * 5)
+    again = wound.resample(fps)
+    assert np.array_equal(again.pose, wound.pose)
+    assert again.fps == fps
 
 
 def test_a_slice_has_the_frames_asked_for() -> None:
@@ -304,3 +366,13 @@ def test_an_origin_with_what_is_no_number_is_none(tmp_path: Path, origin: str) -
     path = tmp_path / "a.npz"
     np.savez(path, poses=np.zeros((3, 156)), trans=np.zeros((3, 3)), mocap_framerate=30.0, mclip=np.array(origin))
     assert load_npz(path).origin == {}
+
+
+def test_a_file_says_what_it_is_without_its_poses_being_read(tmp_path: Path) -> None:
+    _random(origin={"prompt": "kick"}).save(tmp_path / "a.npz")
+    summary = summarize(tmp_path / "a.npz")
+    assert summary is not None
+    assert (summary.frames, summary.fps, summary.origin["prompt"]) == (FRAMES, 30.0, "kick")
+    _amass(tmp_path / "b.npz", poses=None)
+    assert summarize(tmp_path / "b.npz") == (FRAMES, 120.0, {})
+    assert summarize(tmp_path / "nowhere.npz") is None

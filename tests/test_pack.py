@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -16,7 +18,21 @@ from onnx import helper, numpy_helper
 import mclip.pack
 from mclip.errors import PackError, UsageError
 from mclip.files import sha256
-from mclip.pack import FORMAT, MANIFEST, Pack, find_pack, manifest_from_json, manifest_to_json, open_pack
+from mclip.pack import (
+    FORMAT,
+    MANIFEST,
+    MAX_FILE_BYTES,
+    MAX_FILES,
+    MAX_FRAMES,
+    MAX_LATENT,
+    MAX_TOKENS,
+    TOKEN_TABLE,
+    Pack,
+    find_pack,
+    manifest_from_json,
+    manifest_to_json,
+    open_pack,
+)
 from mclip.runtime.engine import Engine
 from tests.commands import runner
 
@@ -27,6 +43,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     table = json.loads(path.read_text(encoding="utf-8"))
     change(table)
     path.write_text(json.dumps(table), encoding="utf-8")
+
+
+def graph(table: dict[str, Any]) -> Any:
+    """A graph of a manifest."""
+    return table["graphs"]["text_encoder"]
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
@@ -65,13 +86,17 @@ def test_the_manifest_says_what_was_trained_and_how_exact_the_graphs_are(tiny_pa
         (lambda t: t.update(surprise=1), "unknown key 'surprise'"),
         (lambda t: t.pop("license"), "has no 'license'"),
         (lambda t: t.update(fps="30"), "fps must be float"),
+        (lambda t: t.update(fps=True), "fps must be float"),
+        (lambda t: t.update(fps=10**30), "fps must lie"),
         (lambda t: t.update(latent=True), "latent must be int"),
-        (lambda t: t.update(latent=0), "latent must lie"),
         (lambda t: t.update(name="../evil"), "name must be"),
         (lambda t: t["frames"].update(min=30), "frames needs"),
-        (lambda t: t["frames"].update(max=10**9), "frames needs"),
         (lambda t: t["graphs"].pop("text_encoder"), "graphs must be"),
-        (lambda t: t.update(max_tokens=0), "max_tokens must lie"),
+        (lambda t: t["graphs"].update(other=t["graphs"]["text_encoder"]), "graphs must be"),
+        (lambda t: graph(t)["inputs"].append(graph(t)["inputs"][0]), "text_encoder must take"),
+        (lambda t: graph(t)["inputs"].clear(), "text_encoder must take"),
+        (lambda t: graph(t)["outputs"].append(graph(t)["outputs"][0]), "text_encoder must take"),
+        (lambda t: t["files"].pop(TOKEN_TABLE), f"must list {TOKEN_TABLE}"),
         (lambda t: t.update(max_tokens=None), "graphs must be motion_encoder, motion_decoder"),
         (lambda t: (t.update(max_tokens=None), t["graphs"].pop("text_encoder")), "prior needs a text encoder"),
         (lambda t: t["files"].pop("tokenizer.json"), "must list tokenizer.json"),
@@ -83,8 +108,10 @@ def test_the_manifest_says_what_was_trained_and_how_exact_the_graphs_are(tiny_pa
         (lambda t: t["files"].update({"/etc/passwd": t["files"]["LICENSE"]}), "no plain file name"),
         (lambda t: t["files"].update({MANIFEST: t["files"]["LICENSE"]}), "no plain file name"),
         (lambda t: t["files"]["LICENSE"].update(sha256="0" * 63), "64 hex digits"),
-        (lambda t: t["files"]["LICENSE"].update(size=-1), "size must lie"),
-        (lambda t: t["files"]["LICENSE"].update(size=10**12), "size must lie"),
+        (
+            lambda t: t["files"].update({f"{n}.bin": t["files"]["LICENSE"] for n in range(MAX_FILES)}),
+            "files lists more",
+        ),
         (lambda t: t["files"]["LICENSE"].update(size=1), "bytes, the manifest says 1"),
     ],
 )
@@ -94,6 +121,44 @@ def test_a_manifest_that_is_wrong_is_refused_and_the_key_named(
     edit(pack_copy, change)
     with pytest.raises(PackError, match=message):
         open_pack(pack_copy)
+
+
+@pytest.mark.parametrize(
+    ("keys", "least", "most"),
+    [
+        (("latent",), 1, MAX_LATENT),
+        (("max_tokens",), 1, MAX_TOKENS),
+        (("fps",), 1, 1000),
+        (("frames", "min"), 1, 20),
+        (("frames", "default"), 10, 20),
+        (("frames", "max"), 20, MAX_FRAMES),
+        (("files", "LICENSE", "size"), 0, MAX_FILE_BYTES),
+    ],
+)
+def test_numbers_in_a_manifest_may_be_at_their_limits_and_not_beyond(
+    tiny_pack: Pack, keys: tuple[str, ...], least: int, most: int
+) -> None:
+    table = json.loads(manifest_to_json(tiny_pack.manifest))
+    *above, key = keys
+    for value in (least, most, least - 1, most + 1):
+        functools.reduce(dict.__getitem__, above, table)[key] = value
+        content = json.dumps(table).encode()
+        if least <= value <= most:
+            manifest_from_json(content)
+        else:
+            with pytest.raises(PackError, match=r"must lie between|needs 0 < min"):
+                manifest_from_json(content)
+
+
+def test_a_manifest_may_have_as_many_files_and_bytes_as_are_read(pack_copy: Path) -> None:
+    entry = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+    listed = len(open_pack(pack_copy).manifest.files)
+    for number in range(MAX_FILES - listed):
+        (pack_copy / f"{number}").touch()
+        edit(pack_copy, lambda table, name=f"{number}": table["files"].update({name: entry}))  # type: ignore[misc]
+    content = (pack_copy / MANIFEST).read_bytes()
+    (pack_copy / MANIFEST).write_bytes(content.ljust(mclip.pack.MAX_MANIFEST_BYTES))
+    open_pack(pack_copy).verify()
 
 
 def test_a_newer_pack_says_which_mclip_reads_it(pack_copy: Path) -> None:

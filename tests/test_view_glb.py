@@ -101,6 +101,18 @@ class Scene:
         return result
 
 
+def test_its_buffers_say_what_they_are_for_and_no_more() -> None:
+    document = Scene(glb_bytes(wild(), load_body())).document
+    (part,) = document["meshes"][0]["primitives"]
+    views = [accessor["bufferView"] for accessor in document["accessors"]]
+    targets = {view: each["target"] for view, each in enumerate(document["bufferViews"]) if "target" in each}
+    # 34962 is ARRAY_BUFFER, 34963 ELEMENT_ARRAY_BUFFER.
+    assert targets == {views[index]: 34962 for index in part["attributes"].values()} | {views[part["indices"]]: 34963}
+    bounded = {index for index, accessor in enumerate(document["accessors"]) if "min" in accessor}
+    times = {sampler["input"] for animation in document["animations"] for sampler in animation["samplers"]}
+    assert bounded == {part["attributes"]["POSITION"], *times}
+
+
 def test_its_vertices_are_those_of_our_skinning() -> None:
     motion = wild()
     scene, expected = Scene(glb_bytes(motion, load_body())), pose_vertices(load_body(), motion)
@@ -162,11 +174,13 @@ def test_it_reads_back_as_it_was(tmp_path: Path, fps: float) -> None:
     np.testing.assert_allclose(pose_vertices(load_body(), read), pose_vertices(load_body(), motion), atol=1e-4)
 
 
-def test_a_noted_rate_that_is_none_is_not_believed(tmp_path: Path) -> None:
-    for noted in (b'"x"', b"1e9", b"true"):
-        content = glb_bytes(wild(7, 24.0), load_body()).replace(b'"fps":24.0', b'"fps":' + noted.ljust(4))
-        (tmp_path / "a.glb").write_bytes(content)
-        assert load(tmp_path / "a.glb").fps == 30.0
+@pytest.mark.parametrize(
+    ("noted", "fps"), [("1.0", 1), ("1000", 1000), ('"x"', 30), ("1e9", 30), ("0.99", 30), ("1001", 30), ("true", 30)]
+)
+def test_a_noted_rate_that_is_none_is_not_believed(tmp_path: Path, noted: str, fps: float) -> None:
+    content = glb_bytes(wild(7, 24.0), load_body()).replace(b'"fps":24.0', b'"fps":' + noted.encode().ljust(4))
+    (tmp_path / "a.glb").write_bytes(content)
+    assert load(tmp_path / "a.glb").fps == fps
 
 
 def test_a_shape_of_smpl_shapes_only_smpl_bodies() -> None:

@@ -33,9 +33,20 @@ _DEGREES = {"deg": np.pi / 180.0, "rad": 1.0}
 class _Bone:
     name: str
     parent: int = -1
-    tip: Array = field(default_factory=lambda: np.zeros(3))  # (3,) from the near to the far end
-    frame: Array = field(default_factory=lambda: np.eye(3))  # (3, 3) the axes its angles are about
+    direction: Array = field(default_factory=lambda: np.zeros(3))
+    length: float = 0.0
+    axis: Array = field(default_factory=lambda: np.zeros(3))
+    axis_order: str = "XYZ"
     channels: tuple[str, ...] = ()
+
+    def tip(self) -> Array:
+        """From the near to the far end (3,)."""
+        size = np.linalg.norm(self.direction)
+        return self.direction * self.length / size if size > 0 else self.direction
+
+    def frame(self, angle_unit: float) -> Array:
+        """The axes (3, 3) that its angles are about; of the root, its orientation at rest."""
+        return _fixed_axes(self.axis * angle_unit, self.axis_order)
 
 
 @dataclass(slots=True)
@@ -81,17 +92,18 @@ def read_amc(path: Path) -> RigMotion:
         own = columns.get(bone.name, np.zeros((len(values), len(bone.channels))))
         turns = [k for k, channel in enumerate(bone.channels) if channel in _TURNS]
         turned = _fixed_axes(own[:, turns] * angle_unit, "".join(bone.channels[k][1] for k in turns).upper())
+        frame = bone.frame(skeleton.angle_unit)
         if at == 0:
             # The root's frame is its orientation at rest, which all directions already include.
-            rotation[:, 0] = turned @ bone.frame
-            rest_rotation[0] = bone.frame
+            rotation[:, 0] = turned @ frame
+            rest_rotation[0] = frame
             moves = [k for k, channel in enumerate(bone.channels) if channel in _MOVES]
             offset[:, 0] = skeleton.position
             offset[:, 0, ["xyz".index(bone.channels[k][1]) for k in moves]] += own[:, moves]
             rest_offset[0] = skeleton.position
             continue
-        rotation[:, at] = bone.frame @ turned @ bone.frame.T
-        offset[:, at] = rest_offset[at] = skeleton.bones[bone.parent].tip
+        rotation[:, at] = frame @ turned @ frame.T
+        offset[:, at] = rest_offset[at] = skeleton.bones[bone.parent].tip()
     return RigMotion.from_local(
         tuple(bone.name for bone in bones),
         tuple(-1 if at == 0 else place[bone.parent] for at, bone in enumerate(bones)),
@@ -136,10 +148,8 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _read_asf(path: Path) -> _Skeleton:
     bones = [_Bone(_ROOT, channels=(*_MOVES, *_TURNS))]
     where = {_ROOT: 0}
-    position, orientation, root_order = np.zeros(3), np.zeros(3), "XYZ"
-    unit = _DEGREES["deg"]
+    position, unit = np.zeros(3), _DEGREES["deg"]
     section, linked = "", False
-    direction, length, axis, axis_order = np.zeros(3), 0.0, np.zeros(3), "XYZ"
 
     for line, words in _lines(path):
         key, rest = words[0].lower(), words[1:]
@@ -163,15 +173,14 @@ def _read_asf(path: Path) -> _Skeleton:
             if key == "order":
                 bones[0].channels = _channels(rest, path, line)
             elif key == "axis" and rest:
-                root_order = _axes(rest[0], path, line)
+                bones[0].axis_order = _axes(rest[0], path, line)
             elif key == "position":
                 position = vector(rest, "position")
             elif key == "orientation":
-                orientation = vector(rest, "orientation")
+                bones[0].axis = vector(rest, "orientation")
         elif section == "bonedata":
             if key == "begin":
                 bones.append(_Bone(f"bone{len(bones)}"))
-                direction, length, axis, axis_order = np.zeros(3), 0.0, np.zeros(3), "XYZ"
                 if len(bones) > MAX_JOINTS:
                     raise fail(f"more than {MAX_JOINTS} bones")
             elif len(bones) < 2:
@@ -182,23 +191,20 @@ def _read_asf(path: Path) -> _Skeleton:
                     raise fail(f"there are two bones {rest[0][:40]}")
                 where[rest[0]] = len(bones) - 1
             elif key == "direction":
-                direction = vector(rest, "direction")
+                bones[-1].direction = vector(rest, "direction")
             elif key == "length":
                 given = number(" ".join(rest))
                 if given is None:
                     raise fail("length needs a number")
-                length = given
+                bones[-1].length = given
             elif key == "axis":
-                axis = vector(rest[:3], "axis")
-                axis_order = _axes(rest[3], path, line) if len(rest) > 3 else "XYZ"
+                bones[-1].axis = vector(rest[:3], "axis")
+                if len(rest) > 3:
+                    bones[-1].axis_order = _axes(rest[3], path, line)
             elif key == "dof":
                 bones[-1].channels = _channels(rest, path, line)
                 if any(channel in _MOVES for channel in bones[-1].channels):
                     raise fail(f"bone {bones[-1].name[:40]} moves along its parent; only rotations are read")
-            elif key == "end":
-                size = np.linalg.norm(direction)
-                bones[-1].tip = direction * (length / size if size > 0 else 0.0)
-                bones[-1].frame = _fixed_axes(axis * unit, axis_order)
         elif section == "hierarchy" and key not in ("begin", "end"):
             for name in words:
                 if name not in where:
@@ -211,7 +217,6 @@ def _read_asf(path: Path) -> _Skeleton:
                 linked = True
     if not linked:
         raise MotionError(f"{path}: has no bones and hierarchy", "is this an ASF file, and is it complete?")
-    bones[0].frame = _fixed_axes(orientation * unit, root_order)
     return _Skeleton(bones, position, unit)
 
 
@@ -236,7 +241,7 @@ def _read_frames(path: Path, skeleton: _Skeleton) -> tuple[list[str], NDArray[np
     unit = skeleton.angle_unit
     names: list[str] = []
     rows: list[str] = []
-    frames, at = 0, 0
+    frames = at = 0
     for line, words in _lines(path):
         first = words[0]
         if first.startswith(":"):

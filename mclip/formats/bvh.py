@@ -88,7 +88,7 @@ def write_bvh(path: Path, motion: Motion, *, up: str = "y", scale: float = CENTI
         rotation = Y_UP_TO_Z_UP @ rotation @ Y_UP_TO_Z_UP.T
     order = _depth_first()
     angles = np.rad2deg(matrix_to_euler_zxy(rotation[:, order])).reshape(len(motion), -1)
-    hierarchy = ["HIERARCHY", *_joint_lines(rest * scale, 0, 0), "MOTION", f"Frames: {len(motion)}"]
+    hierarchy = ["HIERARCHY", *_joint_lines(rest * scale), "MOTION", f"Frames: {len(motion)}"]
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.write("\n".join(hierarchy) + "\n")
         file.write(f"Frame Time: {1.0 / motion.fps:.10f}\n")
@@ -97,15 +97,15 @@ def write_bvh(path: Path, motion: Motion, *, up: str = "y", scale: float = CENTI
 
 def is_own(rig: RigMotion) -> bool:
     """Whether the skeleton is one that mclip writes: then positions are exact, down to the height of the floor."""
-    if set(rig.names) != set(JOINT_NAMES) or len(rig.names) != len(JOINT_NAMES):
+    if sorted(rig.names) != sorted(JOINT_NAMES):
         return False
     position = rig.rest_position[[rig.names.index(name) for name in JOINT_NAMES]]
     position = position - position[0]
     rest = REST_JOINTS - REST_JOINTS[0].astype(np.float64)
-    size = float(np.linalg.norm(position))
-    if not 0.0 < size < np.inf:
+    size = np.abs(position).max()
+    if size == 0.0:
         return False
-    position = position * (np.linalg.norm(rest) / size)  # whatever its unit
+    position = position * (np.abs(rest).max() / size)  # whatever its unit
     return any(np.allclose(position, rest @ turn.T, atol=1e-5) for turn in (np.eye(3), Y_UP_TO_Z_UP))
 
 
@@ -118,7 +118,7 @@ def _children(joint: int) -> list[int]:
     return [child for child, parent in enumerate(PARENTS) if parent == joint]
 
 
-def _joint_lines(rest: NDArray[np.float64], joint: int, depth: int) -> list[str]:
+def _joint_lines(rest: NDArray[np.float64], joint: int = 0) -> list[str]:
     """The hierarchy from one joint down; rest (24, 3) in the file's axes and unit."""
 
     def offset(vector: NDArray[np.float64]) -> str:
@@ -126,20 +126,20 @@ def _joint_lines(rest: NDArray[np.float64], joint: int, depth: int) -> list[str]
         return "OFFSET " + " ".join(f"{value + 0.0:.6f}" for value in vector.round(6))
 
     # The root's channels hold its whole position, so that it does not matter whether a reader adds its OFFSET.
-    place = np.zeros(3) if depth == 0 else rest[joint] - rest[PARENTS[joint]]
-    channels = "6 Xposition Yposition Zposition" if depth == 0 else "3"
+    place = rest[joint] - rest[PARENTS[joint]] if joint else np.zeros(3)
+    channels = "3" if joint else "6 Xposition Yposition Zposition"
     lines = [
-        f"{'JOINT' if depth else 'ROOT'} {JOINT_NAMES[joint]}",
+        f"{'JOINT' if joint else 'ROOT'} {JOINT_NAMES[joint]}",
         "{",
         f"\t{offset(place)}",
         f"\tCHANNELS {channels} Zrotation Xrotation Yrotation",
     ]
     for child in _children(joint):
-        lines += _joint_lines(rest, child, 1)
+        lines += _joint_lines(rest, child)
     if not _children(joint):
         # Some readers draw the last bone only up to its end site.
         lines += ["\tEnd Site", "\t{", f"\t\t{offset(0.7 * place)}", "\t}"]
-    return [("\t" if depth else "") + line for line in [*lines, "}"]]
+    return [("\t" if joint else "") + line for line in [*lines, "}"]]
 
 
 def _rate(frame_time: float) -> float:
@@ -155,7 +155,7 @@ def _offsets(joint: _Joint, values: NDArray[np.float64]) -> NDArray[np.float64]:
     if columns:
         axes = ["xyz".index(joint.channels[at][0]) for at in columns]
         moved, rest = values[:, columns], joint.offset[axes]
-        to_zero, to_rest = (np.median(np.linalg.norm(moved - origin, axis=-1)) for origin in (0.0, rest))
+        to_zero, to_rest = (np.median(np.linalg.norm(moved - origin, axis=1)) for origin in (0.0, rest))
         result[:, axes] = moved + rest if joint.parent >= 0 and to_zero < to_rest else moved
     return result
 
@@ -225,7 +225,7 @@ def _parse_motion(text: str, start: int, width: int, path: Path) -> tuple[float,
         r"\s*+Frames\s*+:[ \t]*+(?P<frames>\S*+)[^\n]*+\n\s*+Frame[ \t]++Time\s*+:[ \t]*+(?P<time>\S*+)[^\n]*+(?:\n|$)",
         re.IGNORECASE,
     ).match(text, start)
-    line = text.count("\n", 0, start) + 2
+    line = text[:start].count("\n") + 2
     if header is None:
         raise MotionError(f"{path}, line {line}: expected 'Frames:' and 'Frame Time:'", "is the download complete?")
     count, frame_time = number(header["frames"]), number(header["time"])

@@ -69,7 +69,7 @@ def scan(root: Path) -> tuple[dict[str, os.stat_result], list[tuple[str, str]]]:
             else:
                 # Opening a pipe would wait for ever.
                 reason = "" if stat.S_ISREG(status[0]) else "is not a regular file"
-            if not name.isascii() and not _is_unicode(name):
+            if not _is_unicode(name):
                 reason = "its name is not valid Unicode"
             if reason:
                 problems.append(((prefix + name).encode(errors="replace").decode(), reason))

@@ -161,7 +161,7 @@ class _Scene:
             raise MalformedError(f"a track has {len(times)} keyframes but {len(values)} values")
         if mode == "CUBICSPLINE":
             values = values.reshape(len(times), 3, -1)
-        if name == "rotation" and (np.linalg.norm(values[:, 1] if values.ndim == 3 else values, axis=-1) < 1e-6).any():
+        if name == "rotation" and (np.linalg.norm(values[:, 1] if values.ndim == 3 else values, axis=1) < 1e-6).any():
             raise MalformedError("a keyframe's rotation has length zero")
         return times, values, mode
 
@@ -268,7 +268,7 @@ class _Scene:
         if not np.isfinite(bound).all() or (np.linalg.det(rotation) < 0).any():
             return rest
         # Kabsch's best rotation between the two sets of joints.
-        u, _, vt = np.linalg.svd((position - position.mean(0)).T @ (rest[1] - rest[1].mean(0)))
+        u, _, vt = np.linalg.svd((position - position.mean(0)).T @ rest[1])
         turn = vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
         return (rotation, position) if np.trace(turn) > 1 + 2 * np.cos(np.radians(30.0)) else rest
 
@@ -303,14 +303,14 @@ def _numbers(value: Any, count: int) -> NDArray[np.float64]:
 
 def _sample(times: Array, values: Array, mode: str, at: Array, *, rotation: bool) -> NDArray[np.float64]:
     """A track's values (T, width) at the times `at` (T,); outside its keyframes it stands still."""
-    low = np.clip(np.searchsorted(times, at + _TIME_TOLERANCE, side="right") - 1, 0, len(times) - 1)
+    low = np.maximum(np.searchsorted(times, at + _TIME_TOLERANCE, side="right") - 1, 0)
     high = np.minimum(low + 1, len(times) - 1)
     span = times[high] - times[low]
     t = np.clip((at - times[low]) / np.where(span > 0, span, 1.0), 0.0, 1.0)
     if mode == "STEP":
         result = values[low]
     elif mode == "LINEAR" and rotation:
-        unit = values / np.linalg.norm(values, axis=-1, keepdims=True)
+        unit = values / np.linalg.norm(values, axis=1, keepdims=True)
         result = slerp(unit[low], unit[high], t)
     elif mode == "LINEAR":
         result = values[low] + t[:, None] * (values[high] - values[low])
@@ -323,6 +323,6 @@ def _sample(times: Array, values: Array, mode: str, at: Array, *, rotation: bool
             + (3 * t**2 - 2 * t**3) * values[high, 1]
             + (t**3 - t**2) * span * values[high, 0]
         )
-    if rotation and (np.linalg.norm(result, axis=-1) < 1e-6).any():
+    if rotation and (np.linalg.norm(result, axis=1) < 1e-6).any():
         raise MalformedError("a rotation has length zero between its keyframes")
     return np.asarray(result, dtype=np.float64)

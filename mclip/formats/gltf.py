@@ -25,9 +25,9 @@ MAX_JSON_BYTES = 32 * 2**20
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _INDICES = (5121, 5123, 5125)
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _CODES = {name: code for code, name in _COMPONENTS.items()}
-_KINDS: dict[tuple[int, ...], str] = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+_KINDS: dict[tuple[int, ...], str] = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 # What a buffer view is for: a mesh's vertices, or its triangles.
 ARRAY, ELEMENTS = 34962, 34963
 
@@ -179,9 +179,10 @@ def parse(content: bytes) -> GltfFile:
     if start + 8 > length:
         return GltfFile(document, b"")
     size, kind = struct.unpack_from("<2I", content, start)
-    if kind != _BIN or start + 8 + size > length:
+    end = start + 8 + size
+    if kind != _BIN or end > length:
         raise MalformedError("the binary chunk is cut off or of an unknown kind")
-    return GltfFile(document, content[start + 8 : start + 8 + size])
+    return GltfFile(document, content[start + 8 : end])
 
 
 def as_list(owner: dict[str, Any], key: str) -> list[Any]:

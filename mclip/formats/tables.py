@@ -115,8 +115,8 @@ def _plain(name: str) -> str:
 def _has_rest(rig: RigMotion, rest: Mapping[str, Array]) -> bool:
     where = {_plain(name): index for index, name in reversed(list(enumerate(rig.names)))}
     for name, wanted in rest.items():
-        index = where.get(name, -1)
-        if index < 0 or rig.parents[index] < 0:
+        index = where.get(name)
+        if index is None or rig.parents[index] < 0:
             return False
         parent = rig.parents[index]
         bone = rig.rest_rotation[parent].T @ (rig.rest_position[index] - rig.rest_position[parent])
@@ -186,9 +186,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _rotation(path: Path, source: str, value: Any) -> NDArray[np.float64]:
-    axes = [_direction(axis) for axis in value] if isinstance(value, list) and len(value) == 3 else []
-    if axes and all(axis is not None for axis in axes):
-        matrix = np.stack([axis for axis in axes if axis is not None], axis=-1)
+    axes = [_direction(axis) for axis in value] if isinstance(value, list) else []
+    directions = [axis for axis in axes if axis is not None]
+    if len(axes) == len(directions) == 3:
+        matrix = np.stack(directions, axis=1)
     elif isinstance(value, list) and len(value) == 9 and all(map(_is_number, value)):
         matrix = np.asarray(value, dtype=np.float64).reshape(3, 3)
     else:
