@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,8 +99,9 @@ def generate(
     bad = jobs.bad if isinstance(jobs, prompts.PromptFile) else {}
     with Results(as_json=as_json) as results:
         reused = 0
-        with progress("generate", len(jobs) * max(1, variations)) as bar:
-            for made in bulk.make(engine, planned(), settings, save):
+        written = bulk.scratch(out or Path(), save) if file is not None else nullcontext(save)
+        with written as save_one, progress("generate", len(jobs) * max(1, variations)) as bar:
+            for made in bulk.make(engine, planned(), settings, save_one):
                 _warn(engine, made)
                 results.add(_summary(made), f"{made.path}: {made.frames} frames at {made.fps:g} fps")
                 reused += made.reused
