@@ -272,6 +272,11 @@ class Pack:
     _ahead: dict[str, Ahead] = field(default_factory=dict, repr=False, compare=False)
     _right: set[str] = field(default_factory=set, repr=False, compare=False)
 
+    @property
+    def reference(self) -> str:
+        """What other processes, on machines with this mclip, find the pack by."""
+        return self.path.name if self.path.parent == _SHIPPED else str(self.path.absolute())
+
     def read_ahead(self, *graphs: str) -> None:
         """Begin to read what graphs of the pack need, and what texts do, while other work goes on.
 

@@ -144,6 +144,7 @@ def test_a_pack_without_a_prior_has_no_variations(mclip: Run, pack_copy: Path) -
         (["generate", "nods", "--seed", "1"], 2, "--seed has no effect"),
         (["generate", "nods", "--seed", "-1", "--variations", "2"], 2, "--seed is negative"),
         (["generate", "nods", "--file", "x"], 2, "not both"),
+        (["generate", "nods", "--workers", "2"], 2, "for many prompts"),
         (["generate", ""], 2, "empty"),
         (["generate", "   "], 2, "empty"),
         (["generate", "nods " * 5000], 2, "5000 tokens"),
@@ -267,6 +268,19 @@ def test_an_interrupted_file_of_prompts_is_gone_on_with(mclip: Run, monkeypatch:
         done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json", *more)
         assert json.loads(done.out)["reused"] == 0
     assert {item["frames"] for item in json.loads(done.out)["motions"]} == {15}
+
+
+def test_other_processes_make_the_same_files_and_go_on_with_what_is_there(mclip: Run) -> None:
+    lines = ["a person nods", '{"text": "bends", "seconds": 0.4, "out": "deep/low.npz"}', "waves", "slowly fast"]
+    Path("prompts.txt").write_text("\n".join(lines))
+    asked = ("generate", "--file", "prompts.txt", "--device", "cpu", "--variations", "2", "--json")
+    here, there = mclip(*asked, "-o", "here"), mclip(*asked, "-o", "apart", "--workers", "2")
+    assert there.code == 0, there.err
+    assert there.out == here.out.replace("here/", "apart/") and there.err == here.err
+    made = {path.relative_to("here"): path.read_bytes() for path in Path("here").rglob("*.npz")}
+    assert {path.relative_to("apart"): path.read_bytes() for path in Path("apart").rglob("*") if path.is_file()} == made
+    Path("apart/waves-1.npz").unlink()
+    assert json.loads(mclip(*asked, "-o", "apart", "--workers", "1").out)["reused"] == 6
 
 
 def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(mclip: Run) -> None:

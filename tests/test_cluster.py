@@ -139,6 +139,30 @@ def test_an_index_is_made_on_a_cluster_one_of_whose_workers_is_killed(
     assert workers[1].poll() is None
 
 
+def test_motions_are_made_on_a_cluster_one_of_whose_workers_is_killed(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], tiny_pack: Pack, tmp_path: Path
+) -> None:
+    address, workers = cluster
+    prompts = tmp_path / "prompts.txt"
+    # Four blocks.
+    prompts.write_text("\n".join(f"a person nods {number}" for number in range(900)))
+    here, there = tmp_path / "here", tmp_path / "there"
+    words = ("generate", "--file", str(prompts), "--pack", str(tiny_pack.path), "--device", "cpu", "--json")
+    alone = mclip(*words, "-o", str(here)).communicate(timeout=200)
+    process = mclip(*words, "-o", str(there), "--dask", address)
+    wait_for(lambda: len(list(there.glob("*.npz"))) > 9 or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    os.kill(workers[0].pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert workers[1].poll() is None
+    listed = [[Path(item["path"]).name for item in json.loads(each)["motions"]] for each in (out, alone[0])]
+    assert listed[0] == listed[1] and len(listed[0]) == 900
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        path.name: path.read_bytes() for path in here.iterdir()
+    }
+
+
 def test_mistakes_with_a_cluster_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(GOLDEN / f"{NAMES[0]}.npz", tmp_path / "clip.npz")
     output = tmp_path / "new" / "store.h5"
