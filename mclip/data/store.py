@@ -180,6 +180,11 @@ class MotionStore:
         """The number of frames of motion `index`."""
         return int(self.offsets[index + 1] - self.offsets[index])
 
+    def is_finite(self, index: int) -> bool:
+        """Whether all values of motion `index` are finite."""
+        frames = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return bool(np.isfinite(self.rotations[frames]).all() and np.isfinite(self.transl[frames]).all())
+
     def motion(self, index: int) -> Motion:
         """Motion `index`."""
         frames = slice(int(self.offsets[index]), int(self.offsets[index + 1]))

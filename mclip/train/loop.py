@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -172,9 +171,9 @@ def interrupts(wanted: bool) -> Iterator[Callable[[], bool]]:
 
 def _diverged(run: Path, store: MotionStore, step: int, terms: Mapping[str, float]) -> MclipError:
     """What to say when the loss of a step, or its gradient, is not finite."""
-    values = np.isfinite(store.rotations).all(axis=(1, 2)) & np.isfinite(store.transl).all(axis=1)
-    if not values.all():
-        motion = int(np.searchsorted(store.offsets, int(values.argmin()), side="right")) - 1
+    # Motion by motion: the store may be larger than the memory.
+    motion = next((row for row in range(len(store)) if not store.is_finite(row)), None)
+    if motion is not None:
         return DataError(
             f"{store.file}: motion {store.path[motion]} has values that are not finite, met at step {step + 1}",
             "make the store again with: mclip preprocess DIR --force",
