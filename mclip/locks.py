@@ -12,13 +12,17 @@ import contextlib
 import errno
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
 from mclip.errors import UsageError
+from mclip.files import new_folder
 
+# The lock in a folder that is one process's alone.
+FOLDER_LOCK = "lock"
 # Who has just been killed while it started a process holds its lock until that process has begun, and some only look.
 _TRIES, _PAUSE_S = 10, 0.1
 _UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -66,6 +70,32 @@ def locked(path: Path, busy: str, hint: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path, busy: str, hint: str) -> Iterator[None]:
+    """A block in which a folder, which is made, is this process's alone; it goes in the end if it holds nothing more.
+
+    Raises UsageError as `acquire`, OSError when it cannot be made.
+    """
+    with new_folder(folder):
+        lock = acquire(folder / FOLDER_LOCK, busy, hint)
+        try:
+            yield
+        finally:
+            lock.release()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def empty(folder: Path) -> None:
+    """Take away what a folder of one's own holds; what cannot be taken away now is left to the next to own it."""
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != FOLDER_LOCK:
+                file.unlink()
 
 
 def _try(path: Path) -> Lock | None:

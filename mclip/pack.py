@@ -150,6 +150,31 @@ class PriorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JointError:
+    """How far joints of recorded windows, encoded and decoded by the pack, are from those of the torch model in fp32.
+
+    mean_mm, max_mm: of 24 joints in every frame of so many windows of a split of the store; measured at export, on the
+    processor it ran on
+    """
+
+    mean_mm: float
+    max_mm: float
+    split: str
+    windows: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether these can be measured figures."""
+        return 0 <= self.mean_mm <= self.max_mm < float("inf") and self.windows > 0 and is_plain(self.split)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        where = f"in {self.windows} windows of the split {self.split}"
+        return f"joints {self.mean_mm:.2g} mm from torch's in the mean, {self.max_mm:.2g} at most, {where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a pack says about itself.
 
@@ -163,6 +188,7 @@ class Manifest:
     license         one line; the text is in LICENSE
     text_cleaning   what happens to texts before they are cut into tokens, see mclip.runtime.cleaning
     unverified      SHA-256 of the text space's weights if they are not the published ones, else ""
+    joints          what the weights' precision costs on recorded motion; None where no store was given at export
     """
 
     format: int
@@ -183,6 +209,7 @@ class Manifest:
     license: str
     text_cleaning: str = "none"
     unverified: str = ""
+    joints: JointError | None = None
 
     @property
     def has_text(self) -> bool:
@@ -195,7 +222,7 @@ class Manifest:
                 raise PackError(f"{key} {rule}")
 
     def _rules(self) -> list[tuple[bool, str, str]]:
-        frames, prior = self.frames, self.prior
+        frames, prior, joints = self.frames, self.prior, self.joints
         texts = REQUIRED_FOR_TEXT if self.has_text else ()
         needed = {*REQUIRED, *texts, *(f"{graph}.onnx" for graph in self.graphs), *([prior.file] if prior else [])}
         graphs = GRAPHS if self.has_text else MOTION_GRAPHS
@@ -238,6 +265,7 @@ class Manifest:
                 for name, graph in self.graphs.items()
                 if name in INPUTS
             ),
+            (joints is None or joints.is_sound, "joints", "needs 0 <= mean_mm <= max_mm, and windows of a split"),
             (prior is None or self.has_text, "prior", "needs a text encoder"),
             (prior is None or prior.kind in PRIORS, "prior.kind", f"must be one of {', '.join(PRIORS)}"),
             (len(self.files) <= MAX_FILES, "files", f"lists more than {MAX_FILES} files"),
@@ -271,6 +299,11 @@ class Pack:
     # Files that are being read, and those whose content was what the manifest says.
     _ahead: dict[str, Ahead] = field(default_factory=dict, repr=False, compare=False)
     _right: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @property
+    def reference(self) -> str:
+        """What other processes, on machines with this mclip, find the pack by."""
+        return self.path.name if self.path.parent == _SHIPPED else str(self.path.absolute())
 
     def read_ahead(self, *graphs: str) -> None:
         """Begin to read what graphs of the pack need, and what texts do, while other work goes on.

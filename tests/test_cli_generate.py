@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from mclip.errors import UsageError
+from mclip.locks import own_folder
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
+from mclip.runtime.bulk import SCRATCH
 from mclip.runtime.prompts import Job, PromptFile, check_outputs, plan, slugify
 from mclip.runtime.tasks import Prompt
 from tests.commands import Run, runner
@@ -141,6 +144,7 @@ def test_a_pack_without_a_prior_has_no_variations(mclip: Run, pack_copy: Path) -
         (["generate", "nods", "--seed", "1"], 2, "--seed has no effect"),
         (["generate", "nods", "--seed", "-1", "--variations", "2"], 2, "--seed is negative"),
         (["generate", "nods", "--file", "x"], 2, "not both"),
+        (["generate", "nods", "--workers", "2"], 2, "for many prompts"),
         (["generate", ""], 2, "empty"),
         (["generate", "   "], 2, "empty"),
         (["generate", "nods " * 5000], 2, "5000 tokens"),
@@ -264,6 +268,57 @@ def test_an_interrupted_file_of_prompts_is_gone_on_with(mclip: Run, monkeypatch:
         done = mclip("generate", "--file", "prompts.txt", "-o", "made", "--json", *more)
         assert json.loads(done.out)["reused"] == 0
     assert {item["frames"] for item in json.loads(done.out)["motions"]} == {15}
+
+
+def test_other_processes_make_the_same_files_and_go_on_with_what_is_there(mclip: Run) -> None:
+    lines = ["a person nods", '{"text": "bends", "seconds": 0.4, "out": "deep/low.npz"}', "waves", "slowly fast"]
+    Path("prompts.txt").write_text("\n".join(lines))
+    asked = ("generate", "--file", "prompts.txt", "--device", "cpu", "--variations", "2", "--json")
+    here, there = mclip(*asked, "-o", "here"), mclip(*asked, "-o", "apart", "--workers", "2")
+    assert there.code == 0, there.err
+    assert there.out == here.out.replace("here/", "apart/") and there.err == here.err
+    made = {path.relative_to("here"): path.read_bytes() for path in Path("here").rglob("*.npz")}
+    assert {path.relative_to("apart"): path.read_bytes() for path in Path("apart").rglob("*") if path.is_file()} == made
+    Path("apart/waves-1.npz").unlink()
+    assert json.loads(mclip(*asked, "-o", "apart", "--workers", "1").out)["reused"] == 6
+
+
+def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(mclip: Run) -> None:
+    Path("prompts.txt").write_text("nods\nbends\n")
+    left = Path("made", SCRATCH, "x1y2z3w4", "nods.npz")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"PK")
+    # A file that another program is writing at this moment.
+    others = Path("made", ".nods-a1b2c3d4.npz")
+    others.write_bytes(b"PK")
+    assert mclip("generate", "--file", "prompts.txt", "-o", "made").code == 0
+    assert sorted(path.name for path in Path("made").iterdir()) == [others.name, "bends.npz", "nods.npz"]
+
+
+def test_two_runs_do_not_write_to_one_folder_at_once(mclip: Run) -> None:
+    Path("prompts.txt").write_text("nods\n")
+    with own_folder(Path("made", SCRATCH), "", ""):
+        live = Path("made", SCRATCH, "live.npz")
+        live.write_bytes(b"PK")
+        done = mclip("generate", "--file", "prompts.txt", "-o", "made")
+        assert done.code == 2 and f"another mclip generate is writing there (process {os.getpid()})" in done.err
+        # One motion more is no such run.
+        assert mclip("generate", "nods", "-o", "made/one.npz").code == 0
+        assert live.read_bytes() == b"PK"
+        live.unlink()
+    assert mclip("generate", "--file", "prompts.txt", "-o", "made").code == 0
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs another disk")
+def test_a_folder_below_may_lie_on_another_disk(mclip: Run) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as other:
+        assert os.stat(other).st_dev != os.stat(".").st_dev
+        Path("made").mkdir()
+        Path("made", "far").symlink_to(other)
+        Path("prompts.jsonl").write_text('{"text": "nods", "out": "far/nod.npz"}\n{"text": "bends"}\n')
+        assert mclip("generate", "--file", "prompts.jsonl", "-o", "made").code == 0
+        assert sorted(os.listdir("made")) == ["bends.npz", "far"] and os.listdir(other) == ["nod.npz"]
+        assert len(load_npz(Path(other, "nod.npz"))) == 20
 
 
 def test_results_are_printed_whole_or_not_at_all(mclip: Run) -> None:

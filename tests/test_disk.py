@@ -47,6 +47,7 @@ def mclip(tiny_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("MCLIP_PACK", str(tiny_pack.path))
     for place in range(3):
         swinging("head", 0, place).save(tmp_path / "clips" / f"nod_{place}.npz")
+    (tmp_path / "prompts.txt").write_text("nods\nbends\n")
     return runner(monkeypatch, capsys)
 
 
@@ -59,6 +60,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     [
         "generate nods -o new/a.npz",
         "generate nods waves -o new",
+        "generate --file prompts.txt -o new",
         "edit clips/nod_0.npz --add waves -o new.npz",
         "interpolate clips/nod_0.npz nods -o new",
         "convert clips/nod_0.npz new.bvh",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ from onnx import helper, numpy_helper
 import mclip.export.pack
 from mclip.data.store import MotionStore
 from mclip.errors import PackError, UsageError
+from mclip.export import measures
 from mclip.export.bank import build_bank
+from mclip.export.graphs import exportables
 from mclip.export.pack import Texts, export_pack
 from mclip.export.precision import to_fp16, to_int8, to_stored_int8
 from mclip.files import sha256
 from mclip.nn.model import MotionClip
 from mclip.pack import MANIFEST, Pack
 from mclip.runtime.engine import Engine
-from mclip.runtime.representation import mirror_features, motion_to_features
+from mclip.runtime.representation import SMPL24, mirror_features, motion_to_features
 from mclip.runtime.session import Session
+from mclip.skeleton.smpl import forward_kinematics
 from tests.fakes import WIDTH, tiny_recipe, tiny_teacher
 
 RANDOM = np.random.default_rng(0)
@@ -147,6 +151,67 @@ def test_an_existing_folder_is_never_replaced_unless_it_is_a_pack_and_forced(
 def test_no_precision_of_that_name(tiny_model: MotionClip, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="precision"):
         export_pack(tiny_model, tiny_recipe(), tiny_teacher(), tmp_path / "x", texts=TEXTS, precision="int4")
+
+
+def test_auto_takes_int8_where_it_is_clearly_faster_and_says_so(
+    tiny_model: MotionClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for gain, taken in ((1.4, "fp16"), (1.6, "int8")):
+        monkeypatch.setattr(mclip.export.pack, "int8_gain", lambda decoder, frames, gain=gain: gain)
+        pack = export_pack(tiny_model, tiny_recipe(), None, tmp_path / taken, texts=TEXTS, precision="auto")
+        assert pack.manifest.precision == taken
+        assert all(graph.weights == taken for graph in pack.manifest.graphs.values())
+        assert f"{gain:.2f} times as fast" in (said := capsys.readouterr().err) and f"{taken} is taken" in said
+
+
+def test_the_gain_of_int8_is_measured_on_the_decoder(tiny_model: MotionClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {to_fp16: 3.0, to_int8: 2.0}
+    clock = [0.0]
+
+    class Slow:
+        def __init__(self, content: bytes, *_: object) -> None:
+            self.reduce = {b"half": to_fp16, b"eight": to_int8}[content]
+
+        def run(self, latents: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+            assert latents.shape == (8, WIDTH) and mask.shape == (8, 20) and mask.all()
+            clock[0] += seconds[self.reduce]
+
+    class Graph:
+        def __init__(self, content: bytes) -> None:
+            self.content = content
+
+        def SerializeToString(self) -> bytes:
+            return self.content
+
+    monkeypatch.setattr(measures, "to_fp16", lambda graph: Graph(b"half"))
+    monkeypatch.setattr(measures, "to_int8", lambda graph: Graph(b"eight"))
+    monkeypatch.setattr(measures, "Session", Slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    decoder = next(item for item in exportables(tiny_model, None, 0) if item.file == "motion_decoder")
+    assert measures.int8_gain(decoder, 20) == pytest.approx(1.5)
+
+
+def test_the_manifest_says_how_far_joints_of_held_out_motion_are_from_torch(
+    tiny_pack: Pack, tiny_model: MotionClip, tiny_store: MotionStore
+) -> None:
+    joints = tiny_pack.manifest.joints
+    assert joints is not None
+    # Three test motions of 50 frames: two windows of 20 and a rest of 10 each.
+    assert (joints.split, joints.windows) == ("test", 9)
+    engine, distance = Engine(tiny_pack, "cpu"), list[NDArray[np.float64]]()
+    for motion in (row for row in range(len(tiny_store)) if tiny_store.split[row] == "test"):
+        for start in (0, 20, 40):
+            features = motion_to_features(tiny_store.motion(motion).slice(start, min(start + 20, 50)))[None]
+            mask = np.ones(features.shape[:2], np.bool_)
+            with torch.inference_mode():
+                exact = tiny_model.decode(
+                    tiny_model.encode(torch.from_numpy(features), torch.from_numpy(mask)), torch.from_numpy(mask)
+                )
+            made = engine.decode(engine.encode_motion(features, mask), mask)
+            places = [forward_kinematics(*SMPL24.decode(each.astype(np.float64)))[1] for each in (made, exact.numpy())]
+            distance.append(1000 * np.linalg.norm(places[0] - places[1], axis=-1).ravel())
+    assert joints.mean_mm == pytest.approx(np.concatenate(distance).mean(), rel=0.02) and joints.mean_mm > 0
+    assert joints.max_mm == pytest.approx(np.concatenate(distance).max(), rel=0.02)
 
 
 def test_the_bank_holds_latents_of_real_windows_under_their_captions(

@@ -64,6 +64,11 @@ def test_a_pack_opens_and_every_file_is_what_the_manifest_says(tiny_pack: Pack) 
     assert pack.digest == sha256(tiny_pack.path / MANIFEST)
 
 
+def test_a_pack_that_does_not_say_how_exact_its_motion_is_opens(pack_copy: Path) -> None:
+    edit(pack_copy, lambda table: table.pop("joints"))
+    assert open_pack(pack_copy).manifest.joints is None
+
+
 def test_a_manifest_survives_the_way_through_json(tiny_pack: Pack) -> None:
     assert manifest_from_json(manifest_to_json(tiny_pack.manifest).encode()) == tiny_pack.manifest
 
@@ -101,6 +106,9 @@ def test_the_manifest_says_what_was_trained_and_how_exact_the_graphs_are(tiny_pa
         (lambda t: (t.update(max_tokens=None), t["graphs"].pop("text_encoder")), "prior needs a text encoder"),
         (lambda t: t["files"].pop("tokenizer.json"), "must list tokenizer.json"),
         (lambda t: t["graphs"]["text_encoder"]["parity"].update(stored="small"), "stored must be float"),
+        (lambda t: t["joints"].update(mean_mm=-1), "joints needs"),
+        (lambda t: t["joints"].update(max_mm=0), "joints needs"),
+        (lambda t: t["joints"].pop("split"), "joints has no 'split'"),
         (lambda t: t["prior"].update(kind="python"), "prior.kind"),
         (lambda t: t["prior"].update(file="other.npz"), "must list"),
         (lambda t: t["files"].pop("LICENSE"), "must list"),

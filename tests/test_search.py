@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,8 +169,8 @@ def test_a_file_changed_within_the_clocks_resolution_is_noticed(engine: Engine, 
 def test_what_was_finished_before_an_interruption_is_kept(
     engine: Engine, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(paths: list[Path], fps: float, workers: int | None) -> Iterator[File]:
-        for number, file in enumerate(read_files(paths, fps, workers)):
+    def interrupted(paths: list[Path], fps: float, *where: Any) -> Iterator[File]:
+        for number, file in enumerate(read_files(paths, fps, *where)):
             if number == 3:
                 raise KeyboardInterrupt
             yield file
@@ -318,6 +319,8 @@ def test_like_groups_and_single_files(mclip: Run) -> None:
         (["--like", "absent.npz", "library"], 4, "no such file"),
         (["--like", "short.npz", "library"], 4, "short.npz: lasts 0.13 s, the pack tiny needs 0.33 s"),
         (["nods", "library", "--top", "0"], 2, "must be 1 or more"),
+        (["nods", "library", "--workers", "0"], 2, "must be 1 or more"),
+        (["nods", "library", "--workers", "2", "--dask", "tcp://127.0.0.1:1"], 2, "give one of them"),
         (["nods", "library", "--index", "note.txt"], 4, "not an index"),
         (["nods", "library", "library/deep", "--index", "x"], 2, "one folder"),
         (["nods", "library", "--index", "/dev/null/x"], 2, "/dev/null/x"),

@@ -8,12 +8,15 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from mclip.data import dataset
 from mclip.data.dataset import WindowSampler, spans_of
 from mclip.data.gathering import gather
 from mclip.data.preprocess import preprocess
@@ -136,6 +139,25 @@ def test_windows_are_written_as_the_recipe_says(store: MotionStore, store_path: 
     np.testing.assert_allclose(mirrored.features, LEGACY.mirror(batch.features), atol=1e-5)
     assert (batch.features[:, 0, 24] == 0).all() and batch.features[:, 1:, 24].any()
     assert (batch.exemplar[:, 0, 24] == 0).all()
+
+
+def test_windows_of_exemplars_are_read_when_they_are_asked_for_and_not_kept(
+    store: MotionStore, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[int]()
+
+    def counted(store: MotionStore, start: NDArray[np.int64], *rest: Any) -> Any:
+        read.append(len(start))
+        return gather(store, start, *rest)
+
+    monkeypatch.setattr(dataset, "gather", counted)
+    one = sampler(store, store_path)
+    first = one.batch(0, 8, 0)
+    assert read == [8, 0, 0] and first.exemplar.shape == (0, *first.features.shape[1:])
+    batches = [one.batch(3, 8, 4) for _ in range(2)]
+    # Once an exemplar has been chosen among its label's windows it is one window of a batch.
+    assert read[-3:] == [8, 4, 4]
+    np.testing.assert_array_equal(batches[0].exemplar, batches[1].exemplar)
 
 
 def test_a_legacy_recipe_trains(store_path: Path, tmp_path: Path) -> None:

@@ -46,14 +46,16 @@ def classify(
     """
     from mclip.console import Results, csv_text, err, out, skipped_lines
     from mclip.errors import UsageError
+    from mclip.formats.pool import check_workers
     from mclip.runtime.classify import Classifier, classify_files
     from mclip.runtime.engine import Engine
     from mclip.runtime.labels import read_labels
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
-    if top < 1 or (workers is not None and workers < 1):
-        raise UsageError("--top and --workers must be 1 or more")
+    if top < 1:
+        raise UsageError("--top must be 1 or more")
+    check_workers(workers, dask)
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold:g} is not between 0 and 1")
     classifier = Classifier(Engine.open(pack, device, sha256=require_sha256), read_labels(labels), threshold or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +35,13 @@ def generate(
     fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the pack's]")] = None,
     variations: Annotated[int, typer.Option(metavar="N", help="Different motions for each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Chooses the variations after the first. [default: 0]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make the motions of --file. [default: this one]")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask cluster that makes the motions of --file: tcp://host:8786."),
+    ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     require_sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
@@ -70,6 +78,9 @@ def generate(
         raise UsageError(
             "give prompts or --file, not both" if given else "nothing to generate", 'mclip generate "a person waves"'
         )
+    apart = workers is not None or dask is not None
+    if apart and file is None:
+        raise UsageError("--workers and --dask are for many prompts", "mclip generate --file prompts.txt --workers 4")
     # Files are read while numpy is loaded, and graphs are started while all the rest is.
     opened = open_pack(find_pack(pack), require_sha256)
     graphs = ("motion_decoder",) if image and not text else ("motion_decoder", "text_encoder")
@@ -77,7 +88,8 @@ def generate(
     from mclip.runtime.engine import Engine
 
     engine = Engine(opened, device, quick=given)
-    engine.start(*graphs)
+    if not apart:
+        engine.start(*graphs)
     from mclip.formats.positions import HUMANML3D_FPS
     from mclip.runtime import bulk, prompts
     from mclip.runtime.tasks import MAX_VARIATIONS
@@ -94,12 +106,20 @@ def generate(
     prompts.check_outputs(
         (file for _, path in planned() for file in prompts.number(path, max(1, variations))), force=force
     )
+    make = partial(bulk.make, engine)
+    if apart:
+        from mclip.formats.pool import check_workers
+        from mclip.runtime.apart import make_apart
+
+        check_workers(workers, dask)
+        make = partial(make_apart, opened, device, workers=workers or 1, dask=dask)
     settings = bulk.Settings(fps=fps, truncate=truncate, variations=variations, seed=seed or 0, anew=force or given)
     bad = jobs.bad if isinstance(jobs, prompts.PromptFile) else {}
     with Results(as_json=as_json) as results:
         reused = 0
-        with progress("generate", len(jobs) * max(1, variations)) as bar:
-            for made in bulk.make(engine, planned(), settings, save):
+        written = bulk.scratch(out or Path(), save) if file is not None else nullcontext(save)
+        with written as save_one, progress("generate", len(jobs) * max(1, variations)) as bar:
+            for made in make(planned(), settings, save_one):
                 _warn(engine, made)
                 results.add(_summary(made), f"{made.path}: {made.frames} frames at {made.fps:g} fps")
                 reused += made.reused

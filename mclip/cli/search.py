@@ -34,6 +34,10 @@ def search(
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew, with this pack.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read files. [default: as many as help]")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask cluster that reads the files, such as tcp://host:8786."),
+    ] = None,
     pack: Annotated[str | None, typer.Option(help="Pack by name or folder. [default: mini, or MCLIP_PACK]")] = None,
     require_sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="Use the pack only if it is this one: see mclip doctor PACK.")
@@ -59,19 +63,21 @@ def search(
     from mclip.errors import UsageError
     from mclip.pack import find_pack, open_pack
 
-    if top < 1 or (cluster is not None and cluster < 1) or (workers is not None and workers < 1):
-        raise UsageError("--top, --cluster and --workers must be 1 or more")
+    if top < 1 or (cluster is not None and cluster < 1):
+        raise UsageError("--top and --cluster must be 1 or more")
     text, paths = _split(words, like, cluster)
     opened = open_pack(find_pack(pack), require_sha256)
     if text:
         opened.read_ahead("text_encoder")  # while numpy is loaded
+    from mclip.formats.pool import check_workers
     from mclip.runtime import search as run
     from mclip.runtime.engine import Engine
 
+    check_workers(workers, dask)
     # One text is soonest read by an engine that starts quickly, a library by one that runs quickly.
     engine, reader = Engine(opened, device), Engine(opened, device, quick=True)
     queries = run.text_query(reader, text) if text else _windows_of(engine, like) if like else None
-    library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers)
+    library, skipped = run.open_library(engine, paths, index, rebuild=rebuild, workers=workers, dask=dask)
     hits = [] if queries is None else library.search(queries, top, dedupe=dedupe, without=like)
     groups = None
     if cluster is not None:

@@ -197,7 +197,7 @@ class WindowSampler:
         weight = frames**config.balance
         self._weight = weight / weight.sum()
         self._texts_of_label = self._all_texts()
-        self._exemplars = {label: self._exemplar(label) for label in self._drawn.tolist()}
+        self._exemplar_at: dict[int, tuple[int, int]] = {}  # found when they are first asked for
         self._siblings = self._styles()
 
     def batch(self, step: int, size: int, text_size: int) -> Batch:
@@ -225,11 +225,10 @@ class WindowSampler:
         pick = random.random(size)
         text = np.where(mirror, self._mirrored.pick(drawn, pick), self._texts.pick(drawn, pick))
         labels = np.where(mirror, self._mirrored_label[labels], labels)
-        exemplars = [self._exemplar_of(label) for label in labels[:text_size].tolist()]
+        exemplar, exemplar_mask = self._exemplars(labels[:text_size].tolist())
         others = [self._another(label, random) for label in labels[:text_size].tolist()]
-        other_exemplars = [self._exemplar_of(label) for label in others]
+        other, other_mask = self._exemplars(others)
         other_text = np.array([_pick(self._texts_of_label[label], random.random()) for label in others], np.int64)
-        empty = np.zeros((0, length, 25, 6), np.float32), np.zeros((0, length), bool)
         return Batch(
             features=features,
             mask=mask,
@@ -237,11 +236,11 @@ class WindowSampler:
             label=labels.astype(np.int64),
             image=image,
             has_image=has_image & ~mirror,  # it shows the other side
-            exemplar=np.stack([e[0] for e in exemplars]) if exemplars else empty[0],
-            exemplar_mask=np.stack([e[1] for e in exemplars]) if exemplars else empty[1],
+            exemplar=exemplar,
+            exemplar_mask=exemplar_mask,
             other_text=self.embeddings[other_text],
-            other=np.stack([e[0] for e in other_exemplars]) if exemplars else empty[0],
-            other_mask=np.stack([e[1] for e in other_exemplars]) if exemplars else empty[1],
+            other=other,
+            other_mask=other_mask,
             has_other=np.array(others, np.int64) != labels[:text_size],
         )
 
@@ -266,8 +265,9 @@ class WindowSampler:
             texts[int(self._mirrored_label[span.label])].update(span.mirrored.tolist())
         return {label: np.array(sorted(rows), np.int32) for label, rows in texts.items()}
 
-    def _exemplar(self, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The medoid of a label's windows that begin where their spans begin (half of them: later, in long ones).
+    def _exemplar(self, label: int) -> tuple[int, int]:
+        """Where the medoid of a label's windows that begin where their spans begin (half of them: later, in long ones)
+        begins and ends, at the latest.
 
         One fixed target per label keeps text decoding from averaging over phases. Distance: joint positions.
         """
@@ -283,21 +283,28 @@ class WindowSampler:
         longest = [item for item in starts if item[0] == starts[0][0]]
         chosen = longest[:: max(1, -(-len(longest) // _EXEMPLAR_CANDIDATES))]
         start, stop = np.array([c[1] for c in chosen]), np.array([c[2] for c in chosen])
-        features, mask = gather(self.store, start, stop, length, np.ones(len(chosen)), self._kind)
         if len(chosen) == 1:
-            return features[0], mask[0]
+            return chosen[0][1:]
+        features, _ = gather(self.store, start, stop, length, np.ones(len(chosen)), self._kind)
         thin = features[:, :: max(1, length // 20)]
         _, joints = forward_kinematics(*self._kind.decode(thin))
         flat = joints.reshape(len(chosen), -1)
         distance = np.linalg.norm(flat[:, None] - flat[None], axis=-1).sum(1)
-        best = int(np.argmin(distance))
-        return features[best], mask[best]
+        return chosen[int(np.argmin(distance))][1:]
 
-    def _exemplar_of(self, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if label not in self._exemplars:
-            features, mask = self._exemplars[int(self._mirrored_label[label])]
-            self._exemplars[label] = self._kind.mirror(features), mask
-        return self._exemplars[label]
+    def _exemplars(self, labels: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The exemplars (E, T, 25, 6) of labels and their masks (E, T); those of twins are mirrored.
+
+        Read anew each time: a store may have as many labels as motions, and their windows would fill the memory.
+        """
+        own = [label if label in self._spans_of_label else int(self._mirrored_label[label]) for label in labels]
+        for label in {*own} - self._exemplar_at.keys():
+            self._exemplar_at[label] = self._exemplar(label)
+        start, stop = np.array([self._exemplar_at[label] for label in own], np.int64).reshape(-1, 2).T
+        features, mask = gather(self.store, start, stop, self.config.window, np.ones(len(own)), self._kind)
+        mirrored = np.array(own, np.int64) != labels
+        features[mirrored] = self._kind.mirror(features[mirrored])
+        return features, mask
 
     def _styles(self) -> dict[int, list[int]]:
         """For every label the other labels of the same action ("walk/angry" and "walk/old")."""

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.data.sources import Take
-from mclip.files import atomic_path, cannot_write, new_folder
-from mclip.locks import acquire
+from mclip.files import atomic_path, cannot_write
+from mclip.locks import empty, own_folder
 
 SUFFIX = ".partial"
-_LOCK = "lock"
 
 
 class Length(NamedTuple):
@@ -142,9 +140,7 @@ class Journal:
 
     def clear(self) -> None:
         """Take all entries away: the output is whole, or there will be none."""
-        for file in self.folder.iterdir():
-            if file.name != _LOCK:
-                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        empty(self.folder)
 
 
 @contextlib.contextmanager
@@ -155,17 +151,10 @@ def open_journal(output: Path) -> Iterator[Journal]:
     cannot be written.
     """
     folder = output.with_name(output.name + SUFFIX)
+    busy = f"{output}: another mclip preprocess is writing it"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(new_folder(folder))
-            busy = f"{output}: another mclip preprocess is writing it"
-            lock = acquire(folder / _LOCK, busy, "wait for it, or choose another -o")
+            stack.enter_context(own_folder(folder, busy, "wait for it, or choose another -o"))
         except OSError as error:
             raise cannot_write(output, error) from None
-        try:
-            yield Journal(folder)
-        finally:
-            lock.release()
-            # Kept while it holds anything.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        yield Journal(folder)

@@ -28,6 +28,7 @@ from mclip.errors import DataError, UsageError
 from mclip.files import sha256
 from mclip.formats import SUFFIXES
 from mclip.formats.folder import find_sources
+from mclip.formats.pool import check_workers
 from mclip.formats.tables import load_rig_table
 from mclip.motion import MAX_FPS, MIN_FPS
 from mclip.render.frames import find_backend
@@ -97,9 +98,8 @@ def preprocess(
     Raises UsageError for options out of range or an output that may not be replaced, DataError when there is nothing
     to put into the store, AssetError when the body or the renderer is missing.
     """
-    _check_options(output, fps, val, test, workers)
-    if dask is not None and workers is not None:
-        raise UsageError("--workers are processes of this machine, --dask has workers of its own", "give one of them")
+    _check_options(output, fps, val, test)
+    check_workers(workers, dask)
     if rig:
         load_rig_table(rig)
     if drawing:
@@ -161,15 +161,13 @@ def _check_output(output: Path, sources: Sequence[Path], others: Sequence[Path |
         raise UsageError(f"{output}: the output would replace an input", "choose another name with -o")
 
 
-def _check_options(output: Path, fps: float, val: float, test: float, workers: int | None) -> None:
+def _check_options(output: Path, fps: float, val: float, test: float) -> None:
     if output.is_dir():
         raise UsageError(f"{output}: is a folder", "give the name of a file with -o")
     if not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"--fps {fps:g} is not between {MIN_FPS:g} and {MAX_FPS:g}")
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"--val {val:g} and --test {test:g} leave nothing to train on", "both are parts of 1")
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers} is not 1 or more")
 
 
 def _sha256_of(path: Path | None) -> str:

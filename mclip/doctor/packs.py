@@ -173,6 +173,7 @@ def _about(path: Path, manifest: Manifest, digest: str) -> list[str]:
             f"  {name}": f"{spec.weights}: {spec.parity.stored:.2g}, and {spec.parity.exported:.2g} before rounding"
             for name, spec in manifest.graphs.items()
         },
+        **({"  on motion": manifest.joints.text} if manifest.joints else {}),
     }
     lines = []
     for name, text in entries.items():

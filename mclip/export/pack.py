@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mclip import __version__
+from mclip.console import err
 from mclip.data.store import MotionStore
 from mclip.errors import DataError, PackError, UsageError, choices
 from mclip.export.bank import build_bank
 from mclip.export.graphs import Exportable, exportables, to_onnx
+from mclip.export.measures import int8_gain, joint_error
 from mclip.export.precision import reduced_table, to_fp16, to_int8, to_stored_int8
 from mclip.export.tokens import cut_table
 from mclip.files import cannot_write, new_folder, sha256, write_text
@@ -36,6 +38,7 @@ from mclip.pack import (
     WORDS,
     FileSpec,
     GraphSpec,
+    JointError,
     Lengths,
     Manifest,
     Pack,
@@ -57,6 +60,10 @@ _LENGTHS, _BATCHES = (1, 2, 17, 60, 97), (1, 3)
 MAX_EXPORTED = 1e-4
 # The same with reduced weights: above it the reduction has broken the graph. Features and latents are of order one.
 MAX_STORED = {"fp32": MAX_EXPORTED, "fp16": 0.02, "stored int8": 0.1, "int8": 0.5}
+AUTO = "auto"
+# How many times as fast int8 has to be for `auto` to take it. A measured gain may be a fifth off on a busy machine, and
+# packs are copied to processors that gain less: half as fast again is sure to be some gain, and worth some exactness.
+CLEARLY_FASTER = 1.5
 # Below this cosine between a prompt and the nearest caption, the two rarely mean the same.
 CONFIDENT = {"minilm-l6": 0.5, "clip-vit-b32": 0.8}
 
@@ -104,16 +111,17 @@ def export_pack(
 
     teacher: embeds the pack's texts; without one the pack has the two motion graphs alone.
     store: its training motions become the prior; without one, text embeddings are decoded as they are.
-    precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS.
+    precision: of the motion graphs' weights, one of mclip.pack.PRECISIONS, or AUTO: int8 if the decoder clearly gains
+    from it on this processor, else fp16.
     text_precision: of the teacher's; int8 is then with fp32 arithmetic (mclip.export.precision).
     image_tower: whether pictures can be given to the pack.
     record: what the manifest says of the training; by default the whole recipe.
     Raises PackError when a graph differs from torch by more than it may; DataError when latents and texts differ in
     width; UsageError when `out` is there and is no pack or `force` is false, or for a store without a teacher.
     """
-    for wanted in (precision, text_precision):
-        if wanted not in PRECISIONS:
-            raise UsageError(f"there is no precision {wanted!r}", choices(wanted, PRECISIONS))
+    for wanted, known in ((precision, (*PRECISIONS, AUTO)), (text_precision, PRECISIONS)):
+        if wanted not in known:
+            raise UsageError(f"there is no precision {wanted!r}", choices(wanted, known))
     if image_tower and teacher is None:
         raise UsageError("--image-tower: a pack without text has no image tower either", "leave --without-text out")
     if image_tower and teacher is not None and teacher.image_module is None:
@@ -130,7 +138,10 @@ def export_pack(
     vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab_size() if teacher is not None else 0
     with _new_directory(out, force) as folder:
         graphs: dict[str, GraphSpec] = {}
-        for item in exportables(model, teacher, vocabulary, image_tower=image_tower):
+        items = exportables(model, teacher, vocabulary, image_tower=image_tower)
+        if precision == AUTO:
+            precision = _choose(items, recipe.data.window)
+        for item in items:
             tower = item.file in ("text_encoder", "image_encoder")
             weights = _TOWER_WEIGHTS[text_precision] if tower else precision
             graphs[item.file] = _write_graph(item, folder, weights, vocabulary)
@@ -139,11 +150,11 @@ def export_pack(
         write_text(folder / "CARD.md", texts.card)
         write_text(folder / "LICENSE", texts.license)
 
-        def save(prior: PriorSpec | None) -> None:
-            manifest = _manifest(folder, recipe, teacher, graphs, prior, store, precision, texts, record, name)
+        def save(prior: PriorSpec | None, joints: JointError | None) -> None:
+            manifest = _manifest(folder, recipe, teacher, graphs, prior, joints, store, precision, texts, record, name)
             write_text(folder / MANIFEST, manifest_to_json(manifest))
 
-        save(None)
+        save(None, None)
         if store is not None and teacher is not None:
             # The pack's own text encoder: a prompt in a caption's words then meets it exactly.
             engine = Engine(open_pack(folder), "cpu")
@@ -151,7 +162,8 @@ def export_pack(
                 store, recipe.data, lambda x, mask: _encode(model, x, mask), engine.decode, engine.encode_text
             )
             bank.save(folder / "bank.npz")
-            save(PriorSpec(kind="bank", file="bank.npz", confident=CONFIDENT[teacher.name]))
+            joints = joint_error(model, engine, store, recipe.data)
+            save(PriorSpec(kind="bank", file="bank.npz", confident=CONFIDENT[teacher.name]), joints)
         open_pack(folder).verify()
     return open_pack(out)
 
@@ -162,6 +174,7 @@ def _manifest(
     teacher: Teacher | None,
     graphs: dict[str, GraphSpec],
     prior: PriorSpec | None,
+    joints: JointError | None,
     store: MotionStore | None,
     precision: str,
     texts: Texts,
@@ -192,7 +205,16 @@ def _manifest(
         license=texts.license_line,
         text_cleaning=teacher.cleaning if teacher is not None else "none",
         unverified=teacher.unverified if teacher is not None else "",
+        joints=joints,
     )
+
+
+def _choose(items: list[Exportable], frames: int) -> str:
+    """The precision that `auto` is here."""
+    gain = int8_gain(next(item for item in items if item.file == "motion_decoder"), frames)
+    taken = "int8" if gain >= CLEARLY_FASTER else "fp16"
+    err(f"in int8 the decoder is {gain:.2f} times as fast as in fp16 on this processor: {taken} is taken")
+    return taken
 
 
 def _sources(store: MotionStore, recipe: Recipe) -> dict[str, int]:

@@ -7,7 +7,8 @@ weights are turned into fp32 in the run, that takes half the time for a short te
 
 `int8`: matrices are multiplied in int8, with scales for the activations found at run time. Faster only on processors
 with int8 instructions. Weights use seven bits, because without those instructions pairs of eight-bit products overflow
-silently.
+silently. On 256 test windows of the mini model it moved joints by 16 mm in the mean (stored int8: 4 mm), and decoded
+batches of eight 2.1 times as fast as fp16 on a processor with AVX-512 VNNI (the paper's model: 2.7 times).
 
 Tables of word vectors stay inside the graph, and rows are picked from them before they become fp32. In a file of their
 own, mapped into memory, CLIP's 49,408 rows would make a pack no smaller (64.0 MB either way in int8, 126.9 MB in fp16),

@@ -6,8 +6,8 @@ dies was working on goes to another one; a file that ended several of them (Dask
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from mclip import __version__
@@ -23,7 +23,7 @@ _GONE = "start it again and run this again: what was finished is kept"
 
 
 def run_cluster(
-    work: Callable[[Job], Result], jobs: Sequence[Job], address: str
+    work: Callable[[Job], Result], jobs: Iterable[Job], address: str
 ) -> Iterator[tuple[Job, Result | None]]:
     """Each job with what `work`, a function of a module, makes of it, in any order.
 
@@ -41,15 +41,16 @@ def run_cluster(
         raise UsageError(f"{address}: no Dask scheduler answers there ({error})", "dask scheduler starts one") from None
     with client:
         _check_workers(client, address)
-        waiting, running = deque(jobs), dict[Any, Job]()
+        waiting, running = iter(jobs), dict[Any, Job]()
         completed = as_completed(loop=client.loop)
         try:
-            while waiting or running:
-                while waiting and len(running) < _UNDER_WAY:
-                    job = waiting.popleft()
+            while True:
+                for job in islice(waiting, _UNDER_WAY - len(running)):
                     future = client.submit(work, job, pure=False)
                     running[future] = job
                     completed.add(future)
+                if not running:
+                    return
                 future = next(completed)
                 job = running.pop(future)
                 try:

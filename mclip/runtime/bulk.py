@@ -1,15 +1,25 @@
-"""Many prompts to many files: what is there already is left, and files are written while the next motions are made."""
+"""Many prompts to many files: what is there already is left, and files are written while the next motions are made.
+
+Files of a whole run are written by way of a folder of the run's own, beside them (`scratch`): whatever ends the program
+leaves nothing among the user's files but whole ones, and the next run takes away what it left in that folder.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mclip import __version__
+from mclip.files import cannot_write, new_folder
+from mclip.locks import empty, own_folder
 from mclip.motion import Motion, summarize
 from mclip.runtime.engine import Engine
 from mclip.runtime.prompts import number
@@ -18,6 +28,8 @@ from mclip.runtime.tasks import BLOCK, Prompt, generate
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+SCRATCH = ".mclip-generate"
+Save = Callable[[Path, Motion], None]
 # Writing waits for the disk more than for a processor.
 _WRITERS = 4
 # Prompts that are worth threads of their own for writing.
@@ -48,9 +60,7 @@ class Settings(NamedTuple):
     anew: bool = False
 
 
-def make(
-    engine: Engine, planned: Iterable[tuple[Prompt, Path]], settings: Settings, save: Callable[[Path, Motion], None]
-) -> Iterator[Made]:
+def make(engine: Engine, planned: Iterable[tuple[Prompt, Path]], settings: Settings, save: Save) -> Iterator[Made]:
     """Write the motions of prompts to their files, and tell each once it is there, in their order.
 
     A file that this pack made of the same prompt with the same settings is not made again: files are written
@@ -70,6 +80,40 @@ def make(
             yield _written(*waiting.popleft())
 
 
+@contextmanager
+def scratch(folder: Path, save: Save) -> Iterator[Save]:
+    """A block in which this is the only run that writes to a folder; yields what does as `save` does.
+
+    Raises UsageError while another process is in such a block, and when the folder cannot be written.
+    """
+    place = folder / SCRATCH
+    busy = f"{folder}: another mclip generate is writing there"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(own_folder(place, busy, "wait for it, or choose another folder with -o"))
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        # What a killed run left; in the end, what killed workers did.
+        empty(place)
+        stack.callback(empty, place)
+        yield partial(_save_by_way_of, place.absolute(), save)
+
+
+def _save_by_way_of(place: Path, save: Save, path: Path, motion: Motion) -> None:
+    # Under its own name: some formats hold it.
+    made = Path(tempfile.mkdtemp(dir=place)) / path.name
+    save(made, motion)
+    try:
+        with new_folder(path.parent):
+            os.replace(made, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise cannot_write(path, error) from None
+        save(path, motion)  # this folder is on another disk
+        made.unlink()
+    made.parent.rmdir()
+
+
 def _writers() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # takes longer to load than a file to write
 
@@ -86,7 +130,7 @@ def _block(
     engine: Engine,
     block: list[tuple[Prompt, Path]],
     settings: Settings,
-    save: Callable[[Path, Motion], None],
+    save: Save,
     writers: ThreadPoolExecutor | None,
 ) -> Iterator[tuple[Future[None] | None, Made]]:
     files = [number(path, settings.variations) for _, path in block]

@@ -196,11 +196,17 @@ class Update:
 
 
 def update_index(
-    engine: Engine, folder: Path, path: Path | None = None, *, rebuild: bool = False, workers: int | None = None
+    engine: Engine,
+    folder: Path,
+    path: Path | None = None,
+    *,
+    rebuild: bool = False,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> Update:
     """The index of a folder, brought up to date: files that are new or have changed are encoded, those gone left out.
 
-    path: where it is, FOLDER/NAME if None; rebuild: do not use what is there.
+    path: where it is, FOLDER/NAME if None; rebuild: do not use what is there; workers, dask: see `read_files`.
     Raises DataError for a folder without motion files, PackError when another pack made the index, and UsageError when
     it has to be written and cannot be.
     """
@@ -213,16 +219,16 @@ def update_index(
         with _alone(path):
             # Another run may have brought it up to date by now.
             library = _Library(engine, folder, path, _open(engine, path, rebuild=rebuild))
-            encoded = library.update(found, workers)
+            encoded = library.update(found, workers, dask)
     bad = [(entry.path, entry.reason) for entry in library.index.entries if entry.reason]
     skipped = sorted((str(folder / name), reason) for name, reason in (*problems, *bad))
     return Update(library.index, encoded, tuple(skipped))
 
 
-def index_files(engine: Engine, paths: Sequence[Path], workers: int | None = None) -> Update:
-    """An index of single files, which is kept nowhere."""
+def index_files(engine: Engine, paths: Sequence[Path], workers: int | None = None, dask: str | None = None) -> Update:
+    """An index of single files, which is kept nowhere. workers, dask: see `read_files`."""
     library = _Library(engine, Path(), None, None)
-    encoded = library.update({str(path): path.stat() for path in paths}, workers)
+    encoded = library.update({str(path): path.stat() for path in paths}, workers, dask)
     return Update(library.index, encoded, tuple((e.path, e.reason) for e in library.index.entries if e.reason))
 
 
@@ -278,7 +284,7 @@ class _Library:
             for (name, status), entry in zip(found.items(), self.index.entries, strict=True)
         )
 
-    def update(self, found: Mapping[str, os.stat_result], workers: int | None) -> int:
+    def update(self, found: Mapping[str, os.stat_result], workers: int | None, dask: str | None) -> int:
         """Encode what is new or has changed; returns how many files that were."""
         if self.is_true_of(found):
             return 0
@@ -294,7 +300,7 @@ class _Library:
         try:
             with progress("index", len(found), len(done)) as bar:
                 names = {self._folder / name: name for name in wanted}
-                for file in read_files(list(names), self._engine.manifest.fps, workers):
+                for file in read_files(list(names), self._engine.manifest.fps, workers, dask):
                     name = names[file.path]
                     done[name] = self._encode(name, found[name], file)
                     bar.advance(note=file.path.name)

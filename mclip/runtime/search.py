@@ -183,10 +183,12 @@ def open_library(
     *,
     rebuild: bool = False,
     workers: int | None = None,
+    dask: str | None = None,
 ) -> tuple[Library, list[tuple[str, str]]]:
     """The motions of folders, whose indices are brought up to date, and of single files; (path, reason) of bad ones.
 
-    index: where the index of the one folder is kept, see `update_index`.
+    index: where the index of the one folder is kept, see `update_index`; workers, dask: as in
+    mclip.formats.folder.read_files, for what has to be read
     """
     folders = [path for path in dict.fromkeys(paths) if path.is_dir()]
     files = [path for path in dict.fromkeys(paths) if not path.is_dir()]
@@ -198,11 +200,11 @@ def open_library(
         check_readable(path)
     shelves, skipped = list[tuple[Path, Index]](), list[tuple[str, str]]()
     for folder in folders:
-        update = update_index(engine, folder, index, rebuild=rebuild, workers=workers)
+        update = update_index(engine, folder, index, rebuild=rebuild, workers=workers, dask=dask)
         shelves.append((folder, update.index))
         skipped += update.skipped
     if files:
-        update = index_files(engine, files, workers)
+        update = index_files(engine, files, workers, dask)
         shelves.append((Path(), update.index))
         skipped += update.skipped
     return Library(shelves), skipped
