@@ -171,7 +171,7 @@ class JointError:
     def text(self) -> str:
         """In words."""
         where = f"in {self.windows} windows of the split {self.split}"
-        return f"joints {self.mean_mm:.2g} mm from torch's in the mean, {self.max_mm:.2g} at most, {where}"
+        return f"joints {self.mean_mm:.3g} mm from torch's in the mean, {self.max_mm:.3g} at most, {where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,5 +271,6 @@ def test_train_and_export_by_command_with_random_weights(
     assert mclip("train", "recipe.toml", *options).code == 0
     done = mclip("export", "runs/c", "-o", "pack", "--image-tower", "--store", str(store.file), *options)
     assert done.code == 0, done.err
+    assert "\nfp16: joints " in done.out and "mm from torch's in the mean" in done.out
     assert mclip("generate", "nods", "--pack", "pack").code == 0
     assert teachers.load_teacher is load_teacher

@@ -337,6 +337,7 @@ def test_a_pack_is_explained(
         f"sha256          {tiny_pack.digest}",
         "licence         CC0-1.0",
         "trained on      9 motions: made 9",
+        "  on motion     joints ",
         "ok       graphs          all 3 run on",
     ):
         assert line in out

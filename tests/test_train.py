@@ -141,6 +141,20 @@ def test_windows_are_written_as_the_recipe_says(store: MotionStore, store_path: 
     assert (batch.exemplar[:, 0, 24] == 0).all()
 
 
+def test_a_store_that_stays_in_its_file_trains_the_same(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe(store_path, steps=2)
+    train(settings, tmp_path / "memory")
+    monkeypatch.setattr("mclip.train.loop._IN_MEMORY", 0)
+    mapped = read_store(store_path, mmap=True).embeddings["minilm-l6"]
+    assert isinstance(mapped, np.memmap) and not mapped.flags.owndata
+    train(settings, tmp_path / "file")
+    one, other = (latest_checkpoint(tmp_path / name) for name in ("memory", "file"))
+    assert one is not None and other is not None
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
 def test_windows_of_exemplars_are_read_when_they_are_asked_for_and_not_kept(
     store: MotionStore, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

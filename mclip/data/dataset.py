@@ -139,7 +139,8 @@ class Pictures:
             raise DataError(f"{store.file}: holds no pictures", "make it again with: mclip preprocess DIR --frames")
         at = store.offsets[store.frames.motion] + store.frames.frame
         order = np.argsort(at, kind="stable")
-        self._at, self._embeddings = at[order], embeddings[order]
+        # In the order they are stored in: they may be more than fit into memory.
+        self._at, self._row, self._embeddings = at[order], order, embeddings
 
     def nearest(
         self, first: NDArray[np.int64], last: NDArray[np.int64]
@@ -152,7 +153,7 @@ class Pictures:
         right = np.minimum(np.searchsorted(self._at, middle), len(self._at) - 1)
         left = np.maximum(right - 1, 0)
         index = np.where(middle - self._at[left] <= self._at[right] - middle, left, right)
-        return self._embeddings[index], (first <= self._at[index]) & (self._at[index] <= last)
+        return self._embeddings[self._row[index]], (first <= self._at[index]) & (self._at[index] <= last)
 
     @staticmethod
     def none(size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -18,6 +18,8 @@ from mclip.errors import DataError
 
 # What HDF5 can keep in its tables, in bytes.
 _SMALL = 65_536
+# Bytes of an array that are looked at together.
+_BLOCK = 16 << 20
 
 
 @contextmanager
@@ -107,13 +109,20 @@ class Reader:
             raise DataError(f"{self.path}: '{name}' is not UTF-8") from None
 
     def tables(self, name: str, rows: int | None) -> dict[str, NDArray[np.float32]]:
-        """The float32 matrices of a group, by name; None stands for any number of rows; none if there is no group."""
+        """The float32 matrices of a group, by name, left in the file with mmap; none if there is no group.
+
+        rows: None stands for any number.
+        """
         group = self._member(name)
         if group is None:
             return {}
         if not isinstance(group, h5py.Group):
             raise DataError(f"{self.path}: '{name}' is not a group")
-        return {key: self.array(f"{name}/{key}", np.float32, rows, None) for key in group}
+        tables = {key: self.array(f"{name}/{key}", np.float32, rows, None, mapped=True) for key in group}
+        for key, table in tables.items():
+            if not all(np.isfinite(block).all() for block in blocks(table)):
+                raise DataError(f"{self.path}: '{name}/{key}' holds NaN or infinite values")
+        return tables
 
     def text(self, name: str) -> str:
         """A string attribute."""
@@ -166,6 +175,12 @@ class Reader:
         if dataset.nbytes > (_SMALL if start is None else self.path.stat().st_size - start):
             raise DataError(f"{self.path}: '{name}' goes on beyond the end of the file", "is the copy complete?")
         return dataset
+
+
+def blocks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows (N, W) of an array that may be larger than the memory, some at a time."""
+    count = max(1, _BLOCK // max(1, rows.shape[1] * rows.itemsize))
+    return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
 def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:

@@ -64,7 +64,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip import __version__
-from mclip.data.hdf5 import Reader, create, opened, writing
+from mclip.data.hdf5 import Reader, blocks, create, opened, writing
 from mclip.errors import DataError
 from mclip.files import atomic_path
 from mclip.geometry import matrix_to_axis_angle, rot6d_to_matrix
@@ -298,8 +298,8 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
     if embeddings.ndim != 2 or len(embeddings) != wanted:
         what = "images" if images else "texts"
         raise DataError(f"{path}: has {wanted} {what}, the embeddings have shape {embeddings.shape}")
-    length = np.linalg.norm(embeddings.astype(np.float64), axis=1)
-    if not (np.isfinite(length) & (length > 1e-6)).all():
+    lengths = (np.linalg.norm(block.astype(np.float64), axis=1) for block in blocks(embeddings))
+    if not all((np.isfinite(length) & (length > 1e-6)).all() for length in lengths):
         raise DataError(f"{path}: embeddings of {space} are zero or not finite")
     del store
     with atomic_path(path) as temporary:
@@ -314,8 +314,8 @@ def write_embeddings(path: Path, space: str, embeddings: NDArray[np.float32], *,
 def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
     """Read and check a store.
 
-    mmap: leave rotations and transl in the file, mapped read-only and unchecked (see `check_values`), instead of
-    reading them into memory.
+    mmap: leave rotations, transl and embeddings in the file, mapped read-only and unchecked (`check_values`), instead
+    of reading them into memory.
     Raises DataError for anything that is not a whole store of this schema.
     """
     with opened(path) as file:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mclip import __version__
 from mclip.files import cannot_write, new_folder
-from mclip.locks import empty, own_folder
 from mclip.motion import Motion, summarize
 from mclip.runtime.engine import Engine
 from mclip.runtime.prompts import number
@@ -86,6 +85,8 @@ def scratch(folder: Path, save: Save) -> Iterator[Save]:
 
     Raises UsageError while another process is in such a block, and when the folder cannot be written.
     """
+    from mclip.locks import empty, own_folder  # one prompt does without
+
     place = folder / SCRATCH
     busy = f"{folder}: another mclip generate is writing there"
     with ExitStack() as stack:

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mclip import console
-from mclip.data.store import Frames, MotionStore, write_embeddings
+from mclip.data.hdf5 import blocks
+from mclip.data.store import Frames, MotionStore, read_store, write_embeddings
 from mclip.errors import DataError, RecipeError
 from mclip.files import atomic_path, cannot_write
 from mclip.nn.teachers import PUBLISHED, Teacher, Weights, load_teacher
@@ -107,7 +108,7 @@ def _kept_or(
         if embeddings is None:
             embeddings = embed(teacher)
     _check_width(recipe, embeddings.shape[1])
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    length = np.concatenate([np.linalg.norm(block, axis=1, keepdims=True) for block in blocks(embeddings)])
     # Those of unit length stay bit for bit what they are.
     if not recipe.model.normalize or np.allclose(length, 1, atol=1e-5):
         return embeddings
@@ -142,12 +143,13 @@ def _embed_images(frames: Frames, teacher: Teacher) -> NDArray[np.float32]:
                     file.write(teacher.embed_images(np.stack(images)).tobytes())
                     file.flush()
                     bar.advance(len(indices))
-        embeddings = np.fromfile(part, np.float32).reshape(len(frames), teacher.width)
+        embeddings = np.memmap(part, np.float32, "r", shape=(len(frames), teacher.width))
         write_embeddings(frames.store, teacher.key, embeddings, images=True)
+        del embeddings
         part.unlink()
     except OSError as error:
         raise cannot_write(part, error) from None
-    return embeddings
+    return read_store(frames.store, mmap=True).image_embeddings[teacher.key]
 
 
 def _identity(frames: Frames) -> str:
