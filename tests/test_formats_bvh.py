@@ -370,8 +370,9 @@ def test_what_we_write_is_smpl_in_centimetres_with_y_up(tmp_path: Path) -> None:
     assert left[0] - pelvis[0] == pytest.approx(71.81, abs=0.01)
 
 
-def test_limbs_end_a_little_farther_along_their_last_bones(tmp_path: Path) -> None:
-    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0))
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_limbs_end_a_little_farther_along_their_last_bones(tmp_path: Path, up: str) -> None:
+    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0), up=up)
     text = (tmp_path / "a.bvh").read_text()
     ends = re.findall(r"JOINT (\w+)\s+{\s+OFFSET (.*)\s+CHANNELS.*\s+End Site\s+{\s+OFFSET (.*)\s+}", text)
     assert {name for name, _, _ in ends} == {"left_foot", "right_foot", "left_hand", "right_hand", "head"}
