@@ -165,6 +165,38 @@ def test_a_bad_table_is_refused_with_its_key(tmp_path: Path, content: str, says:
         load(WALK, rig=tmp_path / "missing.toml")
 
 
+def test_an_error_names_the_file_it_is_about_once(tmp_path: Path) -> None:
+    path, rig = tmp_path / "a.bvh", tmp_path / "own.toml"
+    rig.write_text("[joints]\npelvis = 3")
+    for text, about, table in (
+        (WALK.read_text().replace("Leg", "Bein"), f"{path}: unknown skeleton", None),
+        (WALK.read_text().replace("OFFSET", "OFFSETS", 1), f"{path}, line ", None),
+        (WALK.read_text(), f"{rig}: joints.pelvis is 3", rig),
+    ):
+        path.write_text(text)
+        with pytest.raises(MotionError) as caught:
+            load(path, rig=table)
+        assert caught.value.message.startswith(about)
+        assert caught.value.message.count(str(tmp_path)) == 1
+
+
+def test_some_of_many_animations_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shown, names in ((2, "Idle, Sit_Chair_Down"), (1, "Idle, ...")):
+        monkeypatch.setattr("mclip.formats._SHOWN", shown)
+        with pytest.raises(UsageError, match="has 2 animations") as caught:
+            load(GOLDEN / "kaykit" / "knight.glb")
+        assert caught.value.hint == f"choose one with --take: {names}"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are other there")
+def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.bvh")
+    (tmp_path / "folder.bvh").mkdir()
+    for name, says in (("pipe", "is not a regular file"), ("folder", "cannot be read")):
+        with pytest.raises(MotionError, match=says):
+            load(tmp_path / f"{name}.bvh")
+
+
 def test_tposes_are_written_as_axes_directions_or_matrices(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(
         "[joints]\npelvis = 'a'\n[tpose]\n"
@@ -185,6 +217,8 @@ def test_files_are_read_and_written_by_their_suffix(tmp_path: Path) -> None:
         assert read.pose == pytest.approx(motion.pose, abs=1e-4)
         assert read.transl == pytest.approx(motion.transl, abs=1e-4)
         assert [name for name, _ in load_all(tmp_path / name)] == [""]
+    with pytest.raises(UsageError, match="needs a body"):
+        save(tmp_path / "a.glb", motion)
     with pytest.raises(UsageError, match=r"cannot write \.fbx files"):
         save(tmp_path / "a.fbx", motion)
 

@@ -196,7 +196,8 @@ def test_bones_the_recording_leaves_out_stay_at_rest(folder: Path) -> None:
     [
         ("02_01.amc", "\n2\n", "\nlfemur 1 2 3\n2\n", "not in the order"),
         ("02_01.amc", "lowerback", "upperspine", "line 6: unknown bone upperspine"),
-        ("02_01.amc", "root 1", "root x1", "not numbers"),
+        ("02_01.amc", "\n3\n", "\nlfemur 1 2 3\n3\n", "not in the order"),
+        ("02_01.amc", "lowerback 7", "lowerback x7", "'x7.86573 1.57272 6.3571' are not numbers"),
         ("02_01.amc", "root 1", "root nan 1", "line 5: root has 7 values"),
         ("02_01.amc", "\n1\n", "\n", "unknown bone root"),
         ("02.asf", "direction", "direction x", "direction needs three numbers"),

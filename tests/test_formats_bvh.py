@@ -179,6 +179,9 @@ Frame Time: 0.05
 """
 
 
+TWO = "1 8 0 0 0 0 1 -4 1.5 0 0 0\n2 8 0 0 0 0 1 -4 2.5 0 0 0\n"
+
+
 def test_position_channels_of_inner_joints_replace_the_offset_or_are_added_to_it(tmp_path: Path) -> None:
     def knee(values: str) -> NDArray[np.float64]:
         (tmp_path / "a.bvh").write_text(SIMPLE + f"0 8 0 0 0 0 {values} 0 0 0\n" * 2)
@@ -242,10 +245,11 @@ def test_rates_from_one_to_a_thousand_frames_per_second_are_read(tmp_path: Path,
         ("2.5 0 0 0\n", "2.5 0 nan 0\n", "line 20: 'nan' is not a number"),
         ("2.5 0 0 0\n", "2.5 0 -\n", "line 20: '-' is not a number"),
         ("2.5 0 0 0\n", "2.5 0 0\n", "holds 1.916666667 frames"),
+        (TWO, "", "says 2 frames of 12 values, but holds 0 frames"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    text = SIMPLE + "1 8 0 0 0 0 1 -4 1.5 0 0 0\n2 8 0 0 0 0 1 -4 2.5 0 0 0\n"
+    text = SIMPLE + TWO
     (tmp_path / "a.bvh").write_text(text)
     assert len(read_bvh(tmp_path / "a.bvh").position) == 2
     assert old in text
@@ -370,8 +374,9 @@ def test_what_we_write_is_smpl_in_centimetres_with_y_up(tmp_path: Path) -> None:
     assert left[0] - pelvis[0] == pytest.approx(71.81, abs=0.01)
 
 
-def test_limbs_end_a_little_farther_along_their_last_bones(tmp_path: Path) -> None:
-    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0))
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_limbs_end_a_little_farther_along_their_last_bones(tmp_path: Path, up: str) -> None:
+    write_bvh(tmp_path / "a.bvh", _random_motion(np.random.default_rng(0), 1, 30.0), up=up)
     text = (tmp_path / "a.bvh").read_text()
     ends = re.findall(r"JOINT (\w+)\s+{\s+OFFSET (.*)\s+CHANNELS.*\s+End Site\s+{\s+OFFSET (.*)\s+}", text)
     assert {name for name, _, _ in ends} == {"left_foot", "right_foot", "left_hand", "right_hand", "head"}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
 
 def test_a_pack_opens_and_every_file_is_what_the_manifest_says(tiny_pack: Pack) -> None:
     pack = open_pack(tiny_pack.path)
+    pack.read_ahead("motion_decoder")
     pack.verify()
+    pack.read_ahead("motion_encoder")
+    assert pack == open_pack(tiny_pack.path)
     assert pack.manifest == tiny_pack.manifest
     assert pack.digest == sha256(tiny_pack.path / MANIFEST)
 
@@ -71,6 +75,9 @@ def test_a_pack_that_does_not_say_how_exact_its_motion_is_opens(pack_copy: Path)
 
 def test_a_manifest_survives_the_way_through_json(tiny_pack: Pack) -> None:
     assert manifest_from_json(manifest_to_json(tiny_pack.manifest).encode()) == tiny_pack.manifest
+    assert '"föö"' in manifest_to_json(replace(tiny_pack.manifest, recipe={"name": "föö"}))
+    with pytest.raises(ValueError, match="JSON"):
+        manifest_to_json(replace(tiny_pack.manifest, recipe={"rate": float("nan")}))
 
 
 def test_the_manifest_says_what_was_trained_and_how_exact_the_graphs_are(tiny_pack: Pack) -> None:
@@ -156,6 +163,13 @@ def test_numbers_in_a_manifest_may_be_at_their_limits_and_not_beyond(
         else:
             with pytest.raises(PackError, match=r"must lie between|needs 0 < min"):
                 manifest_from_json(content)
+
+
+def test_a_text_encoder_that_takes_no_words_needs_no_table_of_them(tiny_pack: Pack) -> None:
+    table = json.loads(manifest_to_json(tiny_pack.manifest))
+    graph(table)["inputs"] = [tensor for tensor in graph(table)["inputs"] if tensor["name"] == "ids"]
+    del table["files"][TOKEN_TABLE]
+    assert manifest_from_json(json.dumps(table).encode()).has_text
 
 
 def test_a_manifest_may_have_as_many_files_and_bytes_as_are_read(pack_copy: Path) -> None:

@@ -122,8 +122,7 @@ def _joint_lines(rest: NDArray[np.float64], joint: int = 0) -> list[str]:
     """The hierarchy from one joint down; rest (24, 3) in the file's axes and unit."""
 
     def offset(vector: NDArray[np.float64]) -> str:
-        # Zero has no sign here.
-        return "OFFSET " + " ".join(f"{value + 0.0:.6f}" for value in vector.round(6))
+        return "OFFSET " + " ".join(f"{value:.6f}" for value in vector)
 
     # The root's channels hold its whole position, so that it does not matter whether a reader adds its OFFSET.
     place = rest[joint] - rest[PARENTS[joint]] if joint else np.zeros(3)
