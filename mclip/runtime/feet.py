@@ -11,7 +11,6 @@ Who kneels, crawls or lies does not stand, nor does who is in the air.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mclip.geometry import Array, axis_angle_to_matrix, rotation_between
 from mclip.skeleton.smpl import CLEARANCE, JOINT
@@ -19,6 +18,8 @@ from mclip.skeleton.smpl import CLEARANCE, JOINT
 _HIPS, _KNEES, _ANKLES, _TOES = (
     [JOINT[f"left_{part}"], JOINT[f"right_{part}"]] for part in ("hip", "knee", "ankle", "foot")
 )
+# What moves when a foot is held.
+LEGS = [*_HIPS, *_KNEES, *_ANKLES]
 # A foot stands once its toes are lower and slower than the first, and until they are higher or faster than the second:
 # metres, m/s.
 _LOW, _SLOW = (0.04, 0.06), (0.35, 0.5)
@@ -40,40 +41,56 @@ def stand(rotations: Array, world: Array, joints: Array, fps: float) -> Array:
     rotations, world, joints: its local rotations, and the world rotations (T, 24, 3, 3) and positions (T, 24, 3) that
     follow from them
     """
+    return _follow(rotations, world, joints, _stances(joints, fps), np.zeros((len(joints), 2, 2)), fps)
+
+
+def stand_as(given: Array, rotations: Array, world: Array, joints: Array, fps: float) -> Array:
+    """The same of a body whose feet are to stand when those of another one do, and to slide no more than they do.
+
+    given: positions (T, 24, 3) of that other one's joints, on the floor z = 0
+    """
+    return _follow(rotations, world, joints, _stances(given, fps), given[:, _TOES, :2], fps)
+
+
+def _stances(joints: Array, fps: float) -> list[list[tuple[int, int]]]:
+    """The frames [start, stop) in which the left and the right foot stand."""
     toes = joints[:, _TOES].astype(np.float64)  # (T, 2, 3)
-    upright = joints[:, _KNEES, 2].min(axis=1) > _KNEELS
-    moves = np.zeros_like(toes)
-    for side, clearance in enumerate(CLEARANCE[_TOES]):
-        low = [upright & (toes[:, side, 2] - clearance < height) for height in _LOW]
-        moves[:, side, :2] = _held(toes[:, side, :2], low, fps)
-    return _legs(rotations, world.astype(np.float64), joints.astype(np.float64), moves) if moves.any() else rotations
-
-
-def _standing(place: Array, low: list[NDArray[np.bool_]], fps: float) -> list[tuple[int, int]]:
-    """The frames [start, stop) in which toes at places (T, 2) stand; low: by the two heights (T,)."""
-    if len(place) < 2:
-        return []
-    speed = np.linalg.norm(np.gradient(place, 1 / fps, axis=0), axis=1)
-    sure, still = (near & (speed < slow) for near, slow in zip(low, _SLOW, strict=True))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]))).reshape(-1, 2)
+    if len(toes) < 2:
+        return [[], []]
+    upright = joints[:, _KNEES, 2].min(axis=1, keepdims=True) > _KNEELS
+    height = toes[..., 2] - CLEARANCE[_TOES]
+    speed = np.linalg.norm(np.gradient(toes[..., :2], 1 / fps, axis=0), axis=-1)
+    sure, still = (upright & (height < low) & (speed < slow) for low, slow in zip(_LOW, _SLOW, strict=True))
     shortest = max(2, round(_SHORTEST * fps))
-    return [(a, b) for a, b in edges.tolist() if b - a >= shortest and sure[a:b].any()]
+    found = []
+    for side in (0, 1):
+        edges = np.flatnonzero(np.diff(still[:, side], prepend=False, append=False)).reshape(-1, 2)
+        found.append([(a, b) for a, b in edges.tolist() if b - a >= shortest and sure[a:b, side].any()])
+    return found
 
 
-def _held(place: Array, low: list[NDArray[np.bool_]], fps: float) -> Array:
-    """How far toes at places (T, 2) are to be moved (T, 2)."""
-    frames, ease = len(place), max(1, round(_EASE * fps))
-    moves = np.zeros((frames, 2))
-    before, value, slope = -ease - 1, np.zeros(2), np.zeros(2)
-    for start, stop in _standing(place, low, fps):
-        own = place[start:stop]
-        move = own.mean(axis=0) - own
+def _follow(
+    rotations: Array, world: Array, joints: Array, stances: list[list[tuple[int, int]]], wanted: Array, fps: float
+) -> Array:
+    """The local rotations with toes that follow the paths `wanted` (T, 2, 2) while they stand, wherever these lie."""
+    ease = max(1, round(_EASE * fps))
+    moves = np.zeros((len(joints), 2, 3))
+    for side in (0, 1):
+        moves[:, side, :2] = _held(wanted[:, side] - joints[:, _TOES[side], :2], stances[side], ease)
+    return _legs(rotations, world, joints, moves) if moves.any() else rotations
+
+
+def _held(missing: Array, stances: list[tuple[int, int]], ease: int) -> Array:
+    """How far toes are to be moved (T, 2) that are off their paths by `missing` (T, 2), and a constant."""
+    moves = np.zeros(missing.shape)
+    begin, value, slope = -ease - 1, np.zeros(2), np.zeros(2)
+    for start, stop in stances:
+        move = missing[start:stop] - missing[start:stop].mean(axis=0)
         move *= min(1.0, _FARTHEST / max(float(np.linalg.norm(move, axis=1).max()), 1e-9))
-        rise = move[1] - move[0]
-        _join(moves, (before, value, slope), (start, move[0], rise), ease)
+        _join(moves, (begin, value, slope), (start, move[0], move[1] - move[0]), ease)
         moves[start:stop] = move
-        before, value, slope = stop - 1, move[-1], move[-1] - move[-2]
-    _join(moves, (before, value, slope), (frames + ease, np.zeros(2), np.zeros(2)), ease)
+        begin, value, slope = stop - 1, move[-1], move[-1] - move[-2]
+    _join(moves, (begin, value, slope), (len(moves) + ease, np.zeros(2), np.zeros(2)), ease)
     return moves
 
 
@@ -100,7 +117,8 @@ def _join(moves: Array, last: tuple[int, Array, Array], first: tuple[int, Array,
 
 def _legs(rotations: Array, world: Array, joints: Array, moves: Array) -> Array:
     """Local rotations (T, 24, 3, 3) of a body whose ankles are moved (T, 2, 3); its feet keep their direction."""
-    bend, turn = reach_for(joints[:, _HIPS], joints[:, _KNEES], joints[:, _ANKLES], moves)
+    hips, knees, ankles = (joints[:, which].astype(np.float64) for which in (_HIPS, _KNEES, _ANKLES))
+    bend, turn = reach_for(hips, knees, ankles, moves)
     thigh, shin = turn @ world[:, _HIPS], turn @ bend @ world[:, _KNEES]
     result = rotations.copy()
     result[:, _HIPS] = np.swapaxes(world[:, [0]], -1, -2) @ thigh
