@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mclip.evaluate.generation import movement
 from mclip.geometry import Array, angle_between, axis_angle_to_matrix, rotation_about
-from mclip.runtime.feet import reach_for, stand
+from mclip.runtime.feet import reach_for, stand, stand_as
 from mclip.runtime.ground import floor_under
 from mclip.skeleton.retarget import lowest_point
 from mclip.skeleton.smpl import JOINT, forward_kinematics
@@ -99,6 +99,18 @@ def test_feet_keep_their_direction_in_the_world() -> None:
     before, _ = forward_kinematics(rotations, transl)
     after, _ = forward_kinematics(held(rotations, transl), transl)
     assert angle_between(after[:, LEFT["foot"]].astype(float), before[:, LEFT["foot"]].astype(float)).max() < 1e-3
+
+
+def test_feet_stand_as_anothers_do_and_slide_no_more() -> None:
+    rotations, transl = drifting(0.2)
+    world, joints = forward_kinematics(rotations, transl)
+    assert stand_as(joints, rotations, world, joints, FPS) is rotations
+    given = positions(*standing())
+    after = positions(stand_as(given, rotations, world, joints, FPS), transl)
+    assert np.ptp(after[:, LEFT["foot"], :2], axis=0).max() < 1e-3
+    # When the other's go, these are free.
+    given[:, :, 1] -= np.arange(FRAMES)[:, None] / FPS
+    assert stand_as(given, rotations, world, joints, FPS) is rotations
 
 
 def test_feet_that_go_are_not_held() -> None:

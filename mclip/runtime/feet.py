@@ -31,6 +31,8 @@ _KNEELS = 0.2
 # seconds.
 _FARTHEST = 0.12
 _EASE = 0.25
+# Less than this is the rounding of float32, metres: an edit of no strength changes no bit.
+_ROUNDING = 1e-4
 # A leg is stretched to this share of its length at most, or as far as it was.
 _REACH = 0.995
 
@@ -48,6 +50,7 @@ def stand_as(given: Array, rotations: Array, world: Array, joints: Array, fps: f
     """The same of a body whose feet are to stand when those of another one do, and to slide no more than they do.
 
     given: positions (T, 24, 3) of that other one's joints, on the floor z = 0
+    Returns `rotations` themselves if the feet do so already.
     """
     return _follow(rotations, world, joints, _stances(given, fps), given[:, _TOES, :2], fps)
 
@@ -86,7 +89,8 @@ def _held(missing: Array, stances: list[tuple[int, int]], ease: int) -> Array:
     begin, value, slope = -ease - 1, np.zeros(2), np.zeros(2)
     for start, stop in stances:
         move = missing[start:stop] - missing[start:stop].mean(axis=0)
-        move *= min(1.0, _FARTHEST / max(float(np.linalg.norm(move, axis=1).max()), 1e-9))
+        most = float(np.linalg.norm(move, axis=1).max())
+        move *= min(1.0, _FARTHEST / most) if most > _ROUNDING else 0.0
         _join(moves, (begin, value, slope), (start, move[0], move[1] - move[0]), ease)
         moves[start:stop] = move
         begin, value, slope = stop - 1, move[-1], move[-1] - move[-2]

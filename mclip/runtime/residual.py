@@ -136,16 +136,18 @@ def apply(motion: Motion, change: Change, weights: NDArray[np.float64], *, keep_
     floor = floor_of(motion)
     result.transl[:, 2] += floor - floor_of(result)
     if change.manner and weights[LEGS].all():
-        result.pose[:, LEGS] = matrix_to_axis_angle(_standing_as(motion, result, floor)[:, LEGS])
+        _let_stand(result, motion, floor)
     return result
 
 
-def _standing_as(motion: Motion, result: Motion, floor: float) -> Array:
-    """Local rotations (T, 24, 3, 3) of the result, with feet that stand when the motion's do."""
-    transl = [each.transl - np.array([0, 0, floor], np.float32) for each in (motion, result)]
+def _let_stand(result: Motion, motion: Motion, floor: float) -> None:
+    """Change the legs of the result so that its feet stand when the motion's do."""
+    own, given = (each.transl - np.array([0, 0, floor], np.float32) for each in (result, motion))
     rotations = axis_angle_to_matrix(result.pose.astype(np.float64))
-    _, given = forward_kinematics(axis_angle_to_matrix(motion.pose), transl[0])
-    return stand_as(given, rotations, *forward_kinematics(rotations, transl[1]), motion.fps)
+    _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), given)
+    standing = stand_as(joints, rotations, *forward_kinematics(rotations, own), motion.fps)
+    if standing is not rotations:
+        result.pose[:, LEGS] = matrix_to_axis_angle(standing[:, LEGS])
 
 
 def _sampled_like(motion: Motion, other: Motion) -> Motion:
