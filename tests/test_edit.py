@@ -179,7 +179,7 @@ def test_a_wording_finds_its_style() -> None:
     style, score = STYLES.find(vector(0, -0.1, 0, 2), heard, "walk/normal")
     assert style == "angry" and score > 0.9
     assert STYLES.find(vector(1, 0, 0, 0), heard, "walk/normal")[1] < 0.1
-    assert Styles.of(bank({"kick": [1, 0], "walk": [0, 1]})).find(vector(1, 0), vector(0), "kick") == ("", 0.0)
+    assert Styles.of(bank({"kick": [1, 0], "walk": [0, 1]})).find(vector(1, 0), vector(0), "kick") == ("", -np.inf)
 
 
 def test_between_two_styles_the_reading_decides() -> None:

@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mclip.evaluate.generation import movement
 from mclip.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from mclip.motion import Motion
+from mclip.runtime.bases import Source, from_text
+from mclip.runtime.directions import directions
 from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank
 from mclip.runtime.tasks import Prompt, generate
-from mclip.skeleton.smpl import REST_JOINTS
+from mclip.skeleton.smpl import REST_JOINTS, forward_kinematics
 from tests.kinematics import (
     DOES,
     REAL_SPEED,
@@ -122,6 +125,38 @@ def test_variations_differ_and_do_the_same(engine: Engine, prompt: str) -> None:
         for other in made[:index]:
             frames = min(len(one), len(other))
             assert np.abs(one.pose[:frames] - other.pose[:frames]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning", "guess"),
+    [
+        ("angry", "the style 'angry'", ""),
+        ("sorrowful", "the style 'sad'", ""),
+        ("self-important", "the style 'proud'", ""),
+        ("an old person walks", "the style 'elderly'", ""),
+        ("chest out", "the style 'proud'", "is only like a style"),
+        ("like a winner", "the action 'victory'", "is nearest to"),
+        ("dance", "the action 'dance'", ""),
+        ("punch", "the action 'punch'", "is nearest to"),
+        ("banana", "what the text space makes of it", "is no style or action"),
+        ("quarterly report", "what the text space makes of it", "is no style or action"),
+    ],
+)
+def test_words_to_add_are_taken_for_what_they_say(engine: Engine, text: str, meaning: str, guess: str) -> None:
+    latents = from_text(engine, "walk")[1][None]
+    (direction,) = directions(engine, [Source(text, None)], latents)
+    assert direction.meaning.startswith(meaning)
+    assert direction.guess.startswith(guess) and bool(direction.guess) == bool(guess)
+
+
+# 0.05 to 0.09 m/s as they are decoded.
+@pytest.mark.parametrize("prompt", ["raise both hands", "wave with the right hand", "bow"])
+def test_feet_of_who_stands_do_not_slide(motions: dict[str, Motion], prompt: str) -> None:
+    motion = motions[prompt]
+    _, positions = forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)
+    found = movement(positions, motion.fps)
+    assert found.contacts > len(motion)
+    assert found.slid / found.contacts < 0.03
 
 
 def test_predicates_refuse_a_body_that_stands_or_glides() -> None:

@@ -12,7 +12,7 @@ from mclip.geometry import Array, angle_between, axis_angle_to_matrix, matrix_to
 from mclip.motion import Motion
 from mclip.runtime.ground import floor_of, lowest
 from mclip.runtime.residual import PARTS, Change, apply, joint_weights
-from mclip.skeleton.smpl import JOINT, JOINT_NAMES
+from mclip.skeleton.smpl import JOINT, JOINT_NAMES, forward_kinematics
 from tests.test_windows import wandering
 
 ALL = joint_weights(None)
@@ -161,6 +161,28 @@ def test_a_manner_keeps_the_path_and_the_steps_where_the_root_is_kept() -> None:
     changed = apply(motion, Change(motion, glides, np.ones(120), manner=True), ALL, keep_root=True)
     np.testing.assert_allclose(changed.transl[:, :2], motion.transl[:, :2], atol=1e-6)
     assert np.abs(changed.pose[30:90, JOINT["left_hip"], 0]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.7])
+def test_a_manner_lets_feet_stand_when_the_motions_do(floor: float) -> None:
+    """A body at rest whose own feet drift a little, made to bend its knees more and more."""
+    motion, other = (stroll(90, speed=0.0, swing=0.0) for _ in range(2))
+    for knee, hip in (("left_knee", "left_hip"), ("right_knee", "right_hip")):
+        motion.pose[:, JOINT[knee], 0], motion.pose[:, JOINT[hip], 0] = 0.4, -0.2
+        bend = 0.4 + 0.6 * np.linspace(0.0, 1.0, 90)
+        other.pose[:, JOINT[knee], 0], other.pose[:, JOINT[hip], 0] = bend, -0.1 * bend
+    motion = grounded(motion)
+    motion.transl[:, 0] += np.float32(0.01) * np.linspace(0, 1, 90, dtype=np.float32)
+    motion.transl[:, 2] += np.float32(floor)
+    change_ = Change(motion, other, np.ones(90), manner=True)
+    slid = []
+    for weights in (ALL, joint_weights("upper,pelvis,left_hip,left_knee,left_ankle,right_hip,right_knee")):
+        changed = apply(motion, change_, weights)
+        _, joints = forward_kinematics(axis_angle_to_matrix(changed.pose), changed.transl)
+        slid.append(np.ptp(joints[:, JOINT["left_foot"], :2], axis=0).max())
+    # The feet of who has an ankle left out of the edit are not held.
+    assert slid[0] == pytest.approx(0.01, abs=1e-3)
+    assert slid[1] > 0.05
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

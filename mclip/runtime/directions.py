@@ -24,10 +24,15 @@ from mclip.runtime.engine import Engine
 from mclip.runtime.prior import Bank, unit
 from mclip.runtime.styles import Styles, is_opposite, style_of
 
-# Cosines of a wording and the styles of the mini pack: styles 0.4 to 0.9, actions and nonsense below.
-_STYLE = 0.4
-# If the text by itself is read as of that style too.
+# How well a wording must fit a style (Styles.find). Of 112 wordings from outside the captions 71 % come to the right
+# style and 6 % to a wrong one; of 20 words of no style one comes to one ("seventeen" is youthful).
+_STYLE = 0.1
+# If the nearest caption is of that style, it may be an action's: "a tired person runs".
 _STYLE_OF_CAPTION = 0.3
+# What fits less well is a guess; of the words that captions have for styles seven in eight fit better.
+_SURELY = 0.2
+# Words that are this much nearer to an action's caption name the action: "dance" is no style, though "musical" fits.
+_ACTION = 0.4
 # Where text and caption agree less, the words mean something else as often as not: "drunk" has 0.81 with "drinking".
 _SAME_WORDS = 0.9
 
@@ -70,13 +75,15 @@ def _direction(engine: Engine, source: Source, styles: Styles | None, own: str) 
         return literal
     match = prior.match([text], plain[None])[0]
     heard = prior.reading.styles(unit(np.stack([plain, said[0], said[2]]))).mean(axis=0)
-    style, score = styles.find(wording, heard, own)
-    if score >= (_STYLE_OF_CAPTION if style == style_of(match.label) else _STYLE):
+    style, fit = styles.find(wording, heard, own)
+    of_caption = style == style_of(match.label) and fit >= _STYLE_OF_CAPTION
+    if of_caption or fit >= max(_STYLE, match.score - _ACTION):
         vector = styles.direction(style, own)
+        guess = "" if fit >= _SURELY else f"is only like a style ({fit:.2f})"
         if is_opposite(text, style):
             meaning = f"the opposite of the style {style!r} for {own!r}"
             return Direction(-vector, meaning, "is no style by itself", manner=True)
-        return Direction(vector, f"the style {style!r} for {own!r}", manner=True)
+        return Direction(vector, f"the style {style!r} for {own!r}", guess, manner=True)
     if match.score >= engine.manifest.prior.confident:
         centre = styles.centre(match.label)
         near = "" if match.score >= _SAME_WORDS else f"is nearest to {match.caption!r} ({match.score:.2f})"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mclip.geometry import Array, axis_angle_to_matrix
+from mclip.geometry import axis_angle_to_matrix
 from mclip.motion import Motion
 from mclip.skeleton.retarget import lowest_point
 from mclip.skeleton.smpl import forward_kinematics
@@ -26,7 +26,7 @@ def floor_of(motion: Motion) -> float:
 
 def lowest(motion: Motion) -> NDArray[np.float32]:
     """Height (T,) of the lowest skin in each frame, metres."""
-    return lowest_of(axis_angle_to_matrix(motion.pose), motion.transl)
+    return lowest_point(forward_kinematics(axis_angle_to_matrix(motion.pose), motion.transl)[1]).astype(np.float32)
 
 
 def floor_under(heights: NDArray[np.float32]) -> float:
@@ -45,8 +45,3 @@ def hover_of(heights: NDArray[np.float32], fps: float) -> NDArray[np.float32]:
     least = sliding_window_view(above, 2 * reach + 1).min(axis=-1)
     result: NDArray[np.float32] = sliding_window_view(least, 2 * reach + 1).mean(axis=-1, dtype=np.float32)
     return result if result.max() < _HOVERING else np.zeros_like(result)
-
-
-def lowest_of(rotations: Array, transl: Array) -> NDArray[np.float32]:
-    """`lowest` (..., T) of local rotations (..., T, 24, 3, 3) and transl (..., T, 3)."""
-    return lowest_point(forward_kinematics(rotations, transl)[1]).astype(np.float32)

@@ -12,7 +12,7 @@ in a jump.
 A change of *manner*, as a style is one, takes posture and pace only from the decoder: between the latents of two styles
 it averages over the phases of a step: legs hardly swing, the body glides. Posture is what is left of rotations when
 everything as quick as a step is smoothed away. The movement about it stays the motion's own and grows or shrinks with
-the pace, so that a slower walk takes shorter steps.
+the pace, so that a slower walk takes shorter steps. Feet stand when the motion's do, and slide no more (see feet).
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from mclip.geometry import (
     slerp,
 )
 from mclip.motion import Motion
+from mclip.runtime.feet import LEGS, stand_as
 from mclip.runtime.ground import floor_of, lowest
-from mclip.skeleton.smpl import JOINT, JOINT_NAMES
+from mclip.skeleton.smpl import JOINT, JOINT_NAMES, forward_kinematics
 
 _LEGS = {name: 1.0 for name in JOINT_NAMES if name.endswith(("_hip", "_knee", "_ankle", "_foot"))}
 _ARMS = {name: 1.0 for name in JOINT_NAMES if name.endswith(("_shoulder", "_elbow", "_wrist", "_hand"))}
@@ -132,8 +133,21 @@ def apply(motion: Motion, change: Change, weights: NDArray[np.float64], *, keep_
     if not change.manner:
         clear = clear + pelvis * (lowest(edited) + keep * (clear - lowest(own)) - clear)
     result.transl[:, 2] += clear - lowest(result)
-    result.transl[:, 2] += floor_of(motion) - floor_of(result)
+    floor = floor_of(motion)
+    result.transl[:, 2] += floor - floor_of(result)
+    if change.manner and weights[LEGS].all():
+        _let_stand(result, motion, floor)
     return result
+
+
+def _let_stand(result: Motion, motion: Motion, floor: float) -> None:
+    """Change the legs of the result so that its feet stand when the motion's do."""
+    own, given = (each.transl - np.array([0, 0, floor], np.float32) for each in (result, motion))
+    rotations = axis_angle_to_matrix(result.pose.astype(np.float64))
+    _, joints = forward_kinematics(axis_angle_to_matrix(motion.pose), given)
+    standing = stand_as(joints, rotations, *forward_kinematics(rotations, own), motion.fps)
+    if standing is not rotations:
+        result.pose[:, LEGS] = matrix_to_axis_angle(standing[:, LEGS])
 
 
 def _sampled_like(motion: Motion, other: Motion) -> Motion:

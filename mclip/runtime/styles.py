@@ -8,6 +8,7 @@ of real recordings).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,15 +78,16 @@ class Styles:
         return mean
 
     def find(self, wording: NDArray[np.float32], heard: NDArray[np.float32], own: str) -> tuple[str, float]:
-        """The style that a wording speaks of, and the cosine of what it says and of what that style's captions say.
+        """The style that a wording speaks of, and how well it fits.
 
         wording  (D,) how its embedding differs from that of a person in no particular style
         heard    (S,) logarithms of how probable the reading finds each style
         own      the label that the style is for; of styles that fit about equally, one that its action is known in is
                  taken
 
-        Both count: of 185 wordings that no caption had, the difference tells 74 % right, the reading 72 %, the two
-        together 78 %. ("", 0.0) if the bank knows no styles.
+        That is the cosine of what the wording says and of what the style's captions say, and how probable the reading
+        finds the style. Both count: of 185 wordings that no caption had, the difference tells 74 % right, the reading
+        72 %, the two together 78 %. ("", -inf) if the bank knows no styles.
         """
         scores = {
             style: _cosine(wording, self._differences(style, "", actions).mean(axis=0))
@@ -93,7 +95,7 @@ class Styles:
             if (actions := self._actions(style))
         }
         if not scores:
-            return "", 0.0
+            return "", -math.inf
         names = style_names(self.labels)
         fits = {
             style: score + _HEARD * float(heard[names.index(plain_style(style))]) for style, score in scores.items()
@@ -101,7 +103,7 @@ class Styles:
         near = [style for style in scores if fits[style] >= max(fits.values()) - _SAME]
         known = [style for style in near if _parts(own)[0] in self._actions(style)]
         style = max(known or near, key=lambda name: fits[name])
-        return style, scores[style]
+        return style, fits[style]
 
     def direction(self, style: str, own: str) -> NDArray[np.float32]:
         """From the latents of label `own` to those of the same action in another style (D,), see module docstring.

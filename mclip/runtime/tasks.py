@@ -15,9 +15,12 @@ from mclip.errors import UsageError
 from mclip.geometry import matrix_to_rot6d
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
 from mclip.runtime.engine import CHUNK, Engine
-from mclip.runtime.ground import floor_under, hover_of, lowest_of
+from mclip.runtime.feet import stand
+from mclip.runtime.ground import floor_under, hover_of
 from mclip.runtime.prior import Match
 from mclip.runtime.representation import SMPL24, Representation, world_to_motions
+from mclip.skeleton.retarget import lowest_point
+from mclip.skeleton.smpl import forward_kinematics
 
 # More of one text than anybody looks at.
 MAX_VARIATIONS = 1000
@@ -193,8 +196,9 @@ def frames_of(engine: Engine, seconds: float | None) -> int | None:
 
 
 def to_motion(features: NDArray[np.float32], fps: float, kind: Representation) -> Motion:
-    """The motion of decoded features (T, 25, 6), at the origin, facing -Y, and set on the ground if near it.
+    """The motion of decoded features (T, 25, 6), at the origin, facing -Y.
 
+    Who is near the ground is set on it, with feet that stay where they stand.
     Where features know no path, the body stays in place and touches the ground in every frame: who sits down sinks.
     """
     return to_motions(features[None], fps, kind)[0]
@@ -206,12 +210,15 @@ def to_motions(features: NDArray[np.float32], fps: float, kind: Representation) 
     # The decoder comes close to a start at the origin facing -Y; a round trip makes it exact.
     exact = SMPL24.encode(matrix_to_rot6d(rotations), transl).astype(np.float64)
     rotations, transl = SMPL24.decode(exact)
-    heights = lowest_of(rotations, transl)  # (B, T)
-    for place, height in zip(transl, heights, strict=True):
+    world, joints = forward_kinematics(rotations, transl)
+    for row, height in enumerate(lowest_point(joints)):
         if not kind.path:
-            place[:, 2] -= height
+            transl[row, :, 2] -= height
         elif (floor := floor_under(height)) < _GROUNDED:
-            place[:, 2] -= floor + hover_of(height - floor, fps)
+            hovers = floor + hover_of(height - floor, fps)
+            transl[row, :, 2] -= hovers
+            joints[row, ..., 2] -= hovers[:, None]
+            rotations[row] = stand(rotations[row], world[row], joints[row], fps)
     return world_to_motions((rotations, transl), fps)
 
 
