@@ -166,12 +166,14 @@ def test_a_bad_table_is_refused_with_its_key(tmp_path: Path, content: str, says:
 
 
 def test_an_error_names_the_file_it_is_about_once(tmp_path: Path) -> None:
-    path, rig = tmp_path / "a.bvh", tmp_path / "own.toml"
+    path, rig, other = tmp_path / "a.bvh", tmp_path / "own.toml", tmp_path / "other.toml"
     rig.write_text("[joints]\npelvis = 3")
+    other.write_text("[joints]\npelvis = 'a'")
     for text, about, table in (
         (WALK.read_text().replace("Leg", "Bein"), f"{path}: unknown skeleton", None),
         (WALK.read_text().replace("OFFSET", "OFFSETS", 1), f"{path}, line ", None),
         (WALK.read_text(), f"{rig}: joints.pelvis is 3", rig),
+        (WALK.read_text(), f"{path}: ", other),
     ):
         path.write_text(text)
         with pytest.raises(MotionError) as caught:
