@@ -165,7 +165,7 @@ def test_nothing_that_is_read_can_run_code(folder: str) -> None:
                 assert keywords.get("allow_pickle") is False, file
             case ["yaml", name]:
                 assert name == "safe_load", file
-            case ["exec"] if file == "benchmarks/mutation.py":
+            case ["exec" | "compile"] if file == "benchmarks/mutation.py":
                 pass  # mclip's own source, changed
             case ["eval" | "exec" | "compile" | "__import__"]:
                 raise AssertionError(f"{file}: {ast.unparse(node)}")
