@@ -289,9 +289,11 @@ def examine(case: Case, folder: Path, kills: int, number: int, chance: random.Ra
     found: list[dict[str, Any]] = []
     early = 0
     while len(found) < kills:
+        began = time.monotonic()
         each = trial(case, folder, wanted, chance.uniform(0, lasted), number)
         if each is None:
             early += 1
+            lasted = time.monotonic() - began  # the machine has become quicker
             continue
         found.append(each)
         for name in ("differs", "lost", "unclean"):

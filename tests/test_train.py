@@ -344,3 +344,12 @@ def test_bf16_is_of_the_models_products_alone(store: MotionStore, store_path: Pa
     assert any(not torch.equal(weights[name], others[name]) for name in weights)
     with pytest.raises(RecipeError, match=r"optim\.precision"):
         recipe(store_path, precision="fp8")
+
+
+def test_progress_tells_a_loss_once_there_is_one(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mclip.console.PLAIN_INTERVAL_S", 0.0)
+    train(recipe(store_path, steps=3), tmp_path / "run")
+    first, _, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train ")]
+    assert "loss" not in first and float(last.partition("loss ")[2]) > 0

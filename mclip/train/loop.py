@@ -139,7 +139,7 @@ def _train(recipe: Recipe, run: Path, stop_at: int | None, weights: Weights, wor
             if stopped:
                 console.err(f"{run}: stopped at step {step + 1} of {last}; start it again to go on from there")
                 break
-            progress.advance(note=f"loss {metrics.get('total', math.nan):.4f}")
+            progress.advance(note=f"loss {metrics['total']:.4f}" if "total" in metrics else "")
     return Report(run=run, steps=last, seconds=time.monotonic() - started, metrics=dict(metrics))
 
 
