@@ -161,13 +161,19 @@ class Engine:
         """Motion files and folders, ready for `search`; an index is kept beside each folder. Raises DataError."""
         return searching.open_library(self.runtime, [Path(path) for path in paths])[0]
 
-    def search(self, query: str | Motion, library: Library, *, top: int = 10, dedupe: bool = False) -> list[Hit]:
-        """The motions of a library nearest to a text or a motion, best first. Raises UsageError, MotionError."""
+    def search(
+        self, query: str | Motion, library: Library | str | Path, *, top: int = 10, dedupe: bool = False
+    ) -> list[Hit]:
+        """The motions of a library nearest to a text or a motion, best first. Raises UsageError, MotionError.
+
+        library: what `library` gives, kept for the next search; or a folder or file, which is opened for this one.
+        """
+        found = library if isinstance(library, Library) else self.library(library)
         if isinstance(query, str):
             vectors = searching.text_query(self.runtime, query)
         else:
             vectors = searching.motion_query(self.runtime, query)
-        return library.search(vectors, top, dedupe=dedupe)
+        return found.search(vectors, top, dedupe=dedupe)
 
     def encode(self, what: str | Motion) -> NDArray[np.float32]:
         """The embedding (D,) of a text, or the latents (W, D) of a motion's windows, which overlap by half."""

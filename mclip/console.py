@@ -20,6 +20,7 @@ from typing import Any, Protocol, TextIO
 
 from mclip import __version__
 from mclip.errors import UsageError
+from mclip.files import open_own
 
 # Reasons and paths shown of each kind; --json has them all.
 _SHOWN_REASONS, _SHOWN_PATHS = 10, 3
@@ -84,8 +85,8 @@ def begin_log() -> None:
     manner.begun = True
     # A log is no reason to fail.
     if manner.log is not None:
-        with suppress(OSError), manner.log.open("a", encoding="utf-8") as file:
-            file.writelines(manner.waiting)
+        with suppress(OSError), open_own(manner.log) as file:
+            file.write("".join(manner.waiting).encode())
             manner.waiting.clear()
 
 

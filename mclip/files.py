@@ -8,10 +8,12 @@ import glob
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,32 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read. Raises OSError, also for pipes and devices: they may never begin, or never end."""
+    return os.fdopen(_regular(path, os.O_RDONLY), "rb")
+
+
+def open_own(path: Path) -> FileIO:
+    """Open a file of mclip's own to add to it, unbuffered; it is made.
+
+    Raises OSError, also for links, pipes and devices: those mclip did not make, nor what a link leads to.
+    """
+    if path.is_symlink():  # Windows has no flag for it
+        raise OSError(errno.ELOOP, "is a link, which mclip does not follow there", str(path))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    return FileIO(_regular(path, flags), "ab")
+
+
+def _regular(path: Path, flags: int) -> int:
+    """A descriptor of a regular file; opening it waits for nobody."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
+
+
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
+    """The SHA-256 of a file's bytes, as 64 hex digits. Raises OSError, also for what is no regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

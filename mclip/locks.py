@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 
 from mclip.errors import UsageError
-from mclip.files import new_folder
+from mclip.files import new_folder, open_own
 
 # The lock in a folder that is one process's alone.
 FOLDER_LOCK = "lock"
@@ -37,8 +37,11 @@ class Lock:
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file = path, file
 
-    def release(self) -> None:
-        """Let others have it, and take the file away."""
+    def release(self, *, keep: bool = False) -> None:
+        """Let others have it, and take the file away unless it is to be kept."""
+        if keep:
+            self._file.close()
+            return
         # While still locked where the system allows it, so that no other run can lock a file that is going away.
         with contextlib.suppress(OSError):
             self._path.unlink()
@@ -76,16 +79,23 @@ def locked(path: Path, busy: str, hint: str) -> Iterator[None]:
 def own_folder(folder: Path, busy: str, hint: str) -> Iterator[None]:
     """A block in which a folder, which is made, is this process's alone; it goes in the end if it holds nothing more.
 
-    Raises UsageError as `acquire`, OSError when it cannot be made.
+    Raises UsageError as `acquire` and for a folder of somebody else's, OSError when it cannot be made.
     """
     with new_folder(folder):
+        # What it holds may be taken away, so it has to be ours: we leave the lock in a folder that we leave.
+        foreign = folder.is_symlink() or (any(folder.iterdir()) and not (folder / FOLDER_LOCK).is_file())
+        if foreign:
+            raise UsageError(f"{folder}: is in the way, and mclip did not make it", "move it, or choose another -o")
         lock = acquire(folder / FOLDER_LOCK, busy, hint)
         try:
             yield
         finally:
-            lock.release()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            if all(file.name == FOLDER_LOCK for file in folder.iterdir()):
+                lock.release()
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            else:
+                lock.release(keep=True)
 
 
 def empty(folder: Path) -> None:
@@ -101,7 +111,7 @@ def empty(folder: Path) -> None:
 def _try(path: Path) -> Lock | None:
     """The lock, or None if another process has it."""
     # Unbuffered: what cannot be written is not tried again when the file is closed.
-    file = path.open("ab", buffering=0)
+    file = open_own(path)
     try:
         _lock_file(file)
         # Another run may have removed the file between our opening and our locking it.

@@ -73,7 +73,7 @@ LAYOUTS: Mapping[str, tuple[int, tuple[int, ...]]] = {
 _WITHOUT_HANDS = 66
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Motion:
     """A body motion sampled at a constant rate.
 
@@ -112,6 +112,10 @@ class Motion:
                 raise MotionError(f"{name} holds NaN or infinite values")
             if (np.abs(values) > limit).any():
                 raise MotionError(f"{name} holds {np.abs(values).max():.3g}, more than {limit:g}", "what is its unit?")
+
+    def __repr__(self) -> str:
+        what = self.origin.get("text") or self.origin.get("prompt") or self.origin.get("source")
+        return f"<mclip.Motion{f' {what!r}' if what else ''}, {len(self)} frames at {self.fps:g} fps>"
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -156,7 +160,7 @@ class Motion:
         # Pages are made by layers above, which no line of this one may name.
         return importlib.import_module("mclip").show(self)
 
-    def save(self, path: Path, *, layout: str = "smplh", up: str = "z") -> None:
+    def save(self, path: str | Path, *, layout: str = "smplh", up: str = "z") -> None:
         """Write an AMASS-compatible .npz (module docstring), atomically.
 
         layout: one of LAYOUTS; up: "z", or "y" for programs that take no other.
@@ -176,7 +180,7 @@ class Motion:
         }
         if layout == "smplx":
             arrays |= _smplx_names(poses, self.fps)
-        write_bytes(path, _npz(arrays))
+        write_bytes(Path(path), _npz(arrays))
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -221,12 +225,16 @@ def load_npz(path: Path) -> Motion:
         raise MotionError(f"{path}: has no 'trans'", "an AMASS .npz holds poses, trans and mocap_framerate")
     if transl.shape != (len(poses), 3):
         raise MotionError(f"{path}: trans has shape {transl.shape}, poses has {len(poses)} frames")
+    origin = _origin(arrays)
+    origin.pop("left_out", None)
+    # After `_poses`, which knows that they have a layout.
+    if left_out := _left_out(arrays):
+        origin["left_out"] = left_out
     betas = np.zeros(10, np.float32)
     if "betas" in arrays:
         given = _float32(arrays["betas"], path, "betas").reshape(-1)[:10]
         betas[: len(given)] = given
     pose, transl = _float32(poses, path, "poses"), _float32(transl, path, "trans")
-    origin = _origin(arrays)
     up = origin.pop("up", "z")
     try:
         motion = Motion(
@@ -334,6 +342,24 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
     full = np.zeros((len(poses), 24, 3), poses.dtype)
     full[:, :22] = joints
     return full
+
+
+def _left_out(arrays: dict[str, NDArray[Any]]) -> str:
+    """What of a file is in no Motion and moves or shapes something, for people; empty if nothing is lost."""
+    parts = []
+    if "poses" in arrays and (numbers := arrays["poses"]).ndim > 1 and len(numbers):
+        joints = numbers.reshape(len(numbers), -1, 3)
+        for count, chosen in LAYOUTS.values():
+            if joints.shape[1] == count:
+                others = np.setdiff1d(np.arange(count), chosen)
+                moved = others[(joints[:, others] != 0).any(axis=(0, 2))]
+                # SMPL-X has jaw and eyes before the hands.
+                face = moved < SMPLX_TO_SMPL[22] if count == LAYOUTS["smplx"][0] else np.zeros(len(moved), bool)
+                parts += ["fingers"] if (~face).any() else []
+                parts += ["face"] if face.any() else []
+    if "betas" in arrays and arrays["betas"].dtype.kind in "fiu" and arrays["betas"].reshape(-1)[10:].any():
+        parts.append("betas beyond 10")
+    return ", ".join(parts)
 
 
 def _gender(arrays: dict[str, NDArray[Any]]) -> str:

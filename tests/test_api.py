@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,7 @@ def test_searching_is_what_the_command_does(engine: mclip.Engine, run: Run, tmp_
     same = engine.search(swinging("spine1", 0, 1), library, top=1)
     assert Path(same[0].path).name == "spine1.npz"
     assert same[0].score == pytest.approx(1.0, abs=1e-4)
+    assert engine.search("nods", tmp_path / "library") == engine.search("nods", str(tmp_path / "library")) == hits
 
 
 def test_texts_and_motions_become_latents_and_latents_motions(engine: mclip.Engine) -> None:
@@ -114,10 +116,18 @@ def test_files_of_every_kind_are_saved_and_loaded(tmp_path: Path) -> None:
     for name in ("a.npz", "a.bvh", "a.glb"):
         mclip.save(tmp_path / name, motion)
         np.testing.assert_allclose(mclip.load(str(tmp_path / name)).transl, motion.transl, atol=1e-4)
+    motion.save(str(tmp_path / "c.npz"))
+    np.testing.assert_array_equal(mclip.load(tmp_path / "c.npz").pose, motion.pose)
     mclip.save(tmp_path / "b.bvh", motion, up="z", scale=1.0)
     mclip.save(tmp_path / "a.csv", motion)
     with pytest.raises(UsageError):
         mclip.save(tmp_path / "a.fbx", motion)
+
+
+def test_a_motion_is_a_line_at_a_prompt() -> None:
+    motion = swinging("head", 0, 0)
+    assert repr(motion) == f"<mclip.Motion, {len(motion)} frames at {motion.fps:g} fps>"
+    assert repr(replace(motion, origin={"prompt": "a nod"})).startswith("<mclip.Motion 'a nod', ")
 
 
 def test_a_motion_shows_itself_as_a_page(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mclip.errors import UsageError
-from mclip.locks import own_folder
+from mclip.locks import FOLDER_LOCK, own_folder
 from mclip.motion import load_npz
 from mclip.pack import MANIFEST, Pack
 from mclip.runtime.bulk import SCRATCH
@@ -288,6 +288,7 @@ def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(mclip: Run) 
     left = Path("made", SCRATCH, "x1y2z3w4", "nods.npz")
     left.parent.mkdir(parents=True)
     left.write_bytes(b"PK")
+    Path("made", SCRATCH, FOLDER_LOCK).touch()
     # A file that another program is writing at this moment.
     others = Path("made", ".nods-a1b2c3d4.npz")
     others.write_bytes(b"PK")

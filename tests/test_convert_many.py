@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from mclip.formats import load
 from mclip.motion import load_npz
 from tests.commands import Run, runner
 from tests.test_formats_style import moving
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
@@ -45,6 +48,7 @@ def test_a_folder_is_converted_past_what_cannot_be_read(run: Run, tmp_path: Path
     ("arguments", "code"),
     [
         (["a.npz", "b.npz", "c.npz"], 2),
+        (["in", "-o", "out.npz"], 2),
         (["in"], 2),
         (["a.npz", "-o", "out", "--to", "fbx"], 2),
         (["a.npz", "-o", "out", "--to", "bvh", "--layout", "smplx"], 2),
@@ -61,4 +65,35 @@ def test_what_is_wrong_for_all_files_is_said_before_any_is_written(
     (tmp_path / "bad.bvh").write_text("no motion")
     done = run("convert", *arguments)
     assert done.code == code, done.err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.npz").exists()
+
+
+def test_one_file_needs_no_folder(run: Run, tmp_path: Path) -> None:
+    assert run("convert", "a.npz", "--to", "glb").out.startswith("a.glb: ")
+    (tmp_path / "there").mkdir()
+    assert run("convert", "a.npz", "there").out.startswith("there/a.npz: ")
+    assert run("convert", "a.npz", "there", "--to", "bvh").out.startswith("there/a.bvh: ")
+
+
+def test_each_animation_of_a_file_becomes_one(run: Run, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "kaykit" / "knight.glb", tmp_path)
+    done = run("convert", "knight.glb", "-o", "out", "--to", "npz", "--json")
+    assert [each["path"] for each in json.loads(done.out)["files"]] == [
+        "out/knight-idle.npz",
+        "out/knight-sit-chair-down.npz",
+    ]
+    sit = load(GOLDEN / "kaykit" / "knight.glb", take="Sit_Chair_Down")
+    np.testing.assert_allclose(load_npz(tmp_path / "out/knight-sit-chair-down.npz").pose, sit.pose, atol=1e-6)
+    assert run("convert", "knight.glb", "-o", "one", "--take", "Idle").out.startswith("one/knight.npz: ")
+
+
+def test_what_motions_do_not_hold_is_said_once(run: Run, tmp_path: Path) -> None:
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    arrays["poses"][:, 3 * 30] = 0.5
+    (tmp_path / "in").mkdir()
+    for name in ("f.npz", "in/a.npz", "in/b.npz"):
+        np.savez(tmp_path / name, **arrays)
+    told = "without fingers: mclip moves SMPL's 24 joints and keeps 10 betas"
+    assert run("convert", "f.npz", "g.npz").err == f"g.npz: {told}\n"
+    assert run("convert", "in", "-o", "out").err.endswith(f"2 files {told}\n")
+    assert run("convert", "a.npz", "h.npz").err == ""

@@ -21,7 +21,7 @@ from mclip.view import preview
 from mclip.view.film import film
 from mclip.view.preview import Look, is_preview, write_preview
 from mclip.view.sheet import contact_sheet
-from mclip.view.stage import draw_frames, set_stage
+from mclip.view.stage import FAR, draw_frames, set_stage
 from tests.commands import Run, runner
 from tests.test_view import dark, sit_down
 
@@ -90,6 +90,17 @@ def test_a_camera_at_the_side_sees_who_walks_cross_the_picture() -> None:
     # From the left of who walks, ahead is to the left.
     assert middle(pictures[0])[0] - middle(pictures[-1])[0] > 40
     assert height(pictures[0]) == pytest.approx(height(pictures[-1]), abs=3)
+
+
+@pytest.mark.parametrize("view", ["front", "side"])
+def test_a_camera_goes_along_with_who_goes_far(view: str) -> None:
+    near = walk()
+    far = replace(near, transl=near.transl * np.array([1, 6, 1], np.float32))
+    assert np.ptp(far.transl, axis=0).max() > FAR > np.ptp(near.transl, axis=0).max()
+    pictures = shots(far, view)
+    first, last = middle(pictures[0]), middle(pictures[-1])
+    assert first == pytest.approx(last, abs=1.5)
+    assert height(pictures[0]) > 0.5 * len(pictures[0])
 
 
 def test_front_and_side_are_the_body_s_own() -> None:
@@ -226,7 +237,8 @@ def test_several_motions_are_a_grid_with_captions_and_who_is_done_stands_still()
         ("a.webp", Look(fps=0.0), "--fps 0"),
         ("a.webp", Look(fps=float("nan")), "--fps nan"),
         ("a.webp", Look(size=5), "picture size"),
-        ("a.gif", Look(fps=1000.0, size=1024), "too many"),
+        ("a.gif", Look(fps=50.0, size=1024), "too many"),
+        ("a.gif", Look(fps=50.1), "shows 50 at most"),
         ("a.avi", Look(), ".webp, .gif, .mp4"),
     ],
 )

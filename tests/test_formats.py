@@ -85,7 +85,9 @@ def test_skeletons_are_recognised_by_their_names_alone(stem: str) -> None:
     assert find_rig_table(_rig([*table.joints.values(), "extra"])).name == table.name
 
 
-@pytest.mark.parametrize("prefix", ["mixamorig:", "mixamorig", "Armature|mixamorig:", "character1:"])
+@pytest.mark.parametrize(
+    "prefix", ["mixamorig:", "mixamorig", "Armature|mixamorig:", "character1:", "Character1_", "Character_"]
+)
 def test_prefixes_do_not_count(prefix: str) -> None:
     table = load_rig_table(next(path for path in TABLES if path.stem == "mixamo"))
     found = find_rig_table(_rig([prefix + name for name in table.joints.values()]))
@@ -226,6 +228,11 @@ def test_files_are_read_and_written_by_their_suffix(tmp_path: Path) -> None:
 
 
 def test_what_is_no_motion_file_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(MotionError, match="no such file or folder"):
+        load(tmp_path / "a.txt")
+    with pytest.raises(MotionError, match="no such file"):
+        load(tmp_path / "a.amc")
+    (tmp_path / "a.txt").touch()
     with pytest.raises(MotionError, match="not a motion file") as caught:
         load(tmp_path / "a.txt")
     assert all(suffix in caught.value.hint for suffix in SUFFIXES)

@@ -17,6 +17,7 @@ from mclip.motion import Motion
 from mclip.render.camera import HALF_SIDE
 from mclip.render.frames import render_layers
 from mclip.skeleton.smpl import JOINT, REST_JOINTS
+from mclip.view.lettering import lettering
 from mclip.view.preview import Look, check_output, is_preview, write_preview
 from mclip.view.sheet import contact_sheet
 from mclip.view.stage import Stage, draw_frames, set_stage
@@ -105,6 +106,21 @@ def test_two_motions_are_two_strips() -> None:
     assert (
         contact_sheet([("a", sit_down()), ("b", sit_down())], load_body(), frames=2, size=64).height == 2 * one.height
     )
+
+
+def test_letters_are_of_a_font_that_has_them_or_of_the_plain_alphabet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lettering("walk, ok?", 12)[0] == "walk, ok?"
+    own = bytes(lettering("a", 12)[1].getmask("a"))
+    text, font = lettering("Ça żółw идти", 12)
+    if bytes(font.getmask("a")) == own:
+        pytest.skip("the system has no font with these letters, such as fonts-dejavu-core")
+    assert text == "Ça żółw идти"
+    # Each letter looks like none of the others, nor like the box of a missing one.
+    assert len({bytes(font.getmask(letter)) for letter in "Çżółидт\uffff"}) == 8
+    assert lettering("Ç \U0010fffd", 12)[0] == "Ç ?"
+    monkeypatch.setattr("mclip.view.lettering.FONTS", ())
+    text, font = lettering("Ça è и", 12)
+    assert (text, bytes(font.getmask("a"))) == ("Ca e ?", own)
 
 
 @pytest.mark.parametrize("caption", ["", "word " * 500, "sich setzen – 坐下\nzweite Zeile"])

@@ -275,6 +275,16 @@ def test_samples_are_played_beside_what_was_recorded(browser: Browser, tmp_path:
         assert page.said == []
 
 
+def test_a_run_without_samples_says_why_where_they_would_be(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    path.write_text(run_page(curves(tmp_path / "run"), [], "there is no checkpoint yet"))
+    with opened(browser, path) as page:
+        assert page.page.locator("#detail").inner_text() == "no samples: there is no checkpoint yet"
+        assert not page.page.locator("#stage").is_visible()
+        assert page.page.locator("figure").count() == 2
+        assert page.said == []
+
+
 def test_long_curves_are_thinned_and_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     folder = curves(tmp_path / "run", 5000)
     with (folder / "curves.csv").open("a") as file:

@@ -125,12 +125,18 @@ def main() -> None:
         if error.name is None or error.name.split(".")[0] == "mclip":
             raise
         _fail(f"the package {error.name} is missing", "install mclip again", AssetError.exit_code)
+    except ImportError as error:
+        # Of what is there: the system gave no memory to load it, or it is of another Python.
+        reason = (str(error.__cause__ or error).strip().splitlines() or ["?"])[-1]
+        _fail(f"a package cannot be loaded: {reason}", "mclip doctor; it may also want memory", AssetError.exit_code)
     except OSError as error:
         # What no layer below has words for: a name longer than any file system takes, a disk that dies.
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", "", UsageError.exit_code)
     except MemoryError:
         _fail("there is not enough memory", "try fewer or shorter motions", MclipError.exit_code)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            _fail("the system starts no more threads", "its limits: ulimit -u, ulimit -v", MclipError.exit_code)
         # typer keeps the classes of its usage errors to itself; all of them have this method.
         if not hasattr(error, "format_message"):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ def convert(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="OUT, or the folder for several. [default: IN.npz]")
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="SUFFIX", help="Format of several. [default: npz]")] = None,
+    to: Annotated[str | None, typer.Option(metavar="SUFFIX", help="Format, without OUT. [default: npz]")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of OUT. [default: IN's; 20 for .npy]")] = None,
     up: Annotated[
         str | None, typer.Option(metavar="y|z", help="The axis that points up. [default: z in .npz and .csv, else y]")
@@ -43,6 +44,7 @@ def convert(
     .npz: SMPL rotations as in AMASS, metres, Z up. .bvh: rotations, centimetres, Y up. .glb: the free body, skinned and
     animated, metres, Y up. .csv: positions of 24 joints, metres, Z up. .npy: positions of 22 joints as in HumanML3D,
     metres, Y up, 20 frames per second. All right-handed; rotations cannot be read back from .csv and .npy.
+    Fingers, face and soft tissue of a .npz are left out; the skeletons of other formats have SMPL's mean shape.
 
     Example: mclip convert walk.bvh walk.npz --fps 30
 
@@ -58,26 +60,31 @@ def convert(
     from mclip.view.convert import convert as run
 
     style = Style(up=up, scale=scale, layout=layout)
+    if output is None and len(paths) == 2 and os.path.isdir(paths[1]) and paths[1].suffix.lower() not in WRITABLE:
+        output = paths.pop()
     folder = os.path.isdir(paths[0])
-    one = len(paths) == 1 and not folder and to is None
-    if output is None and to is None and len(paths) <= 2 and not folder:
-        source, target = paths[0], paths[1] if len(paths) == 2 else None
-    elif one and output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
+    one = len(paths) == 1 and not folder
+    if output is None and one:
+        source, target = paths[0], paths[0].with_suffix(_suffix(to))
+    elif output is None and to is None and len(paths) == 2 and not folder:
+        source, target = paths
+    elif one and to is None and output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
         source, target = paths[0], output
-    elif output is None:
+    elif output is None or (output.suffix.lower() in WRITABLE and not output.is_dir()):
         raise UsageError("several files need a folder to go to", "mclip convert clips/ -o out/ --to bvh")
     else:
-        suffix = f".{(to or 'npz').lower().removeprefix('.')}"
+        suffix = _suffix(to)
         skipped: list[tuple[str, str]] = []
-        made = 0
+        made, left_out = 0, Counter[str]()
         with Results(as_json=as_json) as results:
             for done in convert_all(paths, output, suffix, style, fps=fps, rig=rig, take=take, force=force):
                 if isinstance(done, Converted):
+                    left_out.update(_left_out(done))
                     results.add(_facts(done), _line(done))
                     made += 1
                 else:
                     skipped.append((done.path, done.reason))
-            for line in skipped_lines(skipped):
+            for line in (*skipped_lines(skipped), *(f"{count} files {each}" for each, count in left_out.items())):
                 err(line)
             if not made:
                 raise DataError(f"none of {len(skipped)} files could be converted", "--verbose names each")
@@ -86,7 +93,19 @@ def convert(
             raise SystemExit(4)
         return
     done = run(source, target, style, fps=fps, rig=rig, take=take, force=force)
+    for each in _left_out(done):
+        err(f"{done.path}: {each}")
     emit(_facts(done), as_json=as_json, text=_line(done))
+
+
+def _suffix(to: str | None) -> str:
+    return f".{(to or 'npz').lower().removeprefix('.')}"
+
+
+def _left_out(done: Converted) -> list[str]:
+    """What of the file that was read is not in the one that was written, for people."""
+    parts = done.motion.origin.get("left_out")
+    return [f"without {parts}: mclip moves SMPL's 24 joints and keeps 10 betas"] if parts else []
 
 
 def _facts(done: Converted) -> dict[str, Any]:

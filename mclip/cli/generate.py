@@ -157,6 +157,8 @@ def _jobs(
             *(Job(tasks.Prompt("", seconds, path)) for path in pictures),
         ]
     if file == "-":
+        if sys.stdin is None:  # closed before we began
+            raise UsageError("--file -: there is no stdin", "echo walk | mclip generate --file - -o out/")
         content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     else:
         try:

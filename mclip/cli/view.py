@@ -52,7 +52,8 @@ def view(
 
     A page plays one or several side by side in any browser, without a network; without -o it is opened. A picture has
     the body at even times, from left to right, a row for each motion; a film plays them in a grid. Their camera goes
-    along with the body, stands still in front of it or at its left side, or goes around it once. A folder becomes a map
+    along with the body, stands in front of it or at its left side (and goes along if it goes far), or goes around it
+    once. A folder becomes a map
     of its motions, which plays them; a run its curves, and samples of its last checkpoint.
 
     Example: mclip view sit.npz
@@ -95,10 +96,8 @@ def view(
             raise UsageError(f"--{unused[0]} is for pictures and films", "-o FILE.png, or -o FILE.webp")
     else:
         check_output(path, look, force=force)
-    shown = [
-        Shown(name, load(file, rig=rig, take=take), file.name)
-        for name, file in zip(names_of(files), files, strict=True)
-    ]
+    names = [take] if take and len(files) == 1 else names_of(files)
+    shown = [Shown(name, load(file, rig=rig, take=take), file.name) for name, file in zip(names, files, strict=True)]
     if page:
         _page(path, shown, opened=out is None, force=force, as_json=as_json)
     elif terminal:
@@ -152,8 +151,8 @@ def _folder(
     check_page_output(path, force=force)
     result: dict[str, Any] = {"path": str(path)}
     if is_run(folder):
-        made = _samples(folder)
-        page = run_page(folder, made)
+        made, why = _samples(folder)
+        page = run_page(folder, made, why)
         result["samples"] = len(made)
     else:
         engine = Engine.open(pack, sha256=sha256)
@@ -168,8 +167,8 @@ def _folder(
     emit(result, as_json=as_json, text=str(path))
 
 
-def _samples(run: Path) -> list[Sample]:
-    """Samples of a run's last checkpoint; none, and a word why, where they cannot be had. Curves can be seen anyway."""
+def _samples(run: Path) -> tuple[list[Sample], str]:
+    """Samples of a run's last checkpoint; none, and why, where they cannot be had. Curves can be seen anyway."""
     from mclip.cli import need
     from mclip.console import err
     from mclip.errors import MclipError
@@ -178,10 +177,10 @@ def _samples(run: Path) -> list[Sample]:
     try:
         with need("train"):
             from mclip.train.samples import samples
-        return samples(run, SAMPLES)
+        return samples(run, SAMPLES), ""
     except MclipError as error:
         err(f"no samples: {error.message}")
-        return []
+        return [], error.message
 
 
 def _terminal(shown: list[Shown], body: Path | None, out: Path | None, *, as_json: bool) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUFFIXES: tuple[str, ...] = (".npz", ".bvh", ".amc", ".glb")
 WRITABLE: tuple[str, ...] = (".npz", ".bvh", ".glb", ".csv", ".npy")
+# What mclip view makes of a motion.
+_VIEWS = (".html", ".png", ".webp", ".gif", ".mp4")
 # Animations named in a message, which is to stay within three lines.
 _SHOWN = 12
 
@@ -50,6 +52,8 @@ def check_readable(path: Path) -> None:
             f"mclip reads files with rotations: {', '.join(SUFFIXES)}",
         )
     if path.suffix.lower() not in SUFFIXES:
+        if not os.path.exists(path):
+            raise MotionError(f"{path}: no such file or folder")
         raise MotionError(f"{path}: not a motion file mclip reads", f"it reads {', '.join(SUFFIXES)}")
     # A pipe may never end, or never begin.
     if os.path.exists(path) and not path.is_file() and not path.is_dir():
@@ -72,6 +76,9 @@ def load_all(path: Path, *, rig: Path | None = None) -> list[tuple[str, Motion]]
 def check_writable(path: Path) -> None:
     """Raise UsageError unless `save` knows the path's suffix."""
     if path.suffix.lower() not in WRITABLE:
+        if path.suffix.lower() in _VIEWS:
+            hint = f"make an .npz, and of that: mclip view FILE.npz -o {path.name}"
+            raise UsageError(f"{path}: {path.suffix} files are written by mclip view", hint)
         what = f"{path.suffix} files" if path.suffix else "a file without a suffix"
         raise UsageError(f"{path}: mclip cannot write {what}", f"it writes {', '.join(WRITABLE)}")
 

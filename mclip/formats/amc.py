@@ -124,6 +124,8 @@ def find_asf(path: Path) -> Path:
         skeletons = {found.stem: found for found in sorted(path.parent.iterdir()) if found.suffix.lower() == ".asf"}
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not path.exists():
+        raise MotionError(f"{path}: no such file")
     for stem in (path.stem, path.stem.rpartition("_")[0]):
         if stem in skeletons:
             return skeletons[stem]

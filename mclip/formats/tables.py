@@ -20,6 +20,7 @@ The tables in rigs/ are chosen by the joints' names; a prefix as in "mixamorig:H
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ _SHOWN = 12
 _MAX_NUMBER = 1e6
 # Recordings of one rig differ in bone lengths, hardly in the directions of the bones.
 _REST_TOLERANCE = np.deg2rad(10.0)
+_PREFIX = re.compile(r"^(mixamorig|Character\d*_)?_*")
 _AXES = {
     f"{sign}{axis}": value * np.eye(3)[i] for i, axis in enumerate("xyz") for sign, value in (("+", 1.0), ("-", -1.0))
 }
@@ -86,7 +88,7 @@ def find_rig_table(rig: RigMotion) -> RigTable:
     names = ", ".join(unknown[:_SHOWN]) + (f", ... ({len(unknown)} in all)" if len(unknown) > _SHOWN else "")
     raise MotionError(
         f"unknown skeleton; joints in no table: {names}" if unknown else "some joints of the body are missing",
-        "write a rig table, a TOML file with a line such as left_knee = 'LeftLeg' for each joint: --rig table.toml",
+        "write a rig table, a TOML file with [joints] and below it left_knee = 'LeftLeg' and so on: --rig table.toml",
     )
 
 
@@ -108,8 +110,9 @@ def bind(table: RigTable, rig: RigMotion) -> RigTable:
 
 
 def _plain(name: str) -> str:
-    """A joint's name without a namespace: mixamorig:Hips, Armature|mixamorig1:Hips and mixamorigHips are Hips."""
-    return name.split(":")[-1].removeprefix("mixamorig").lstrip("_")
+    """A joint's name without a namespace, or the prefix that Mixamo and MotionBuilder give characters: mixamorig:Hips,
+    Armature|mixamorig1:Hips, mixamorigHips and Character1_Hips are Hips."""
+    return _PREFIX.sub("", name.split(":")[-1])
 
 
 def _has_rest(rig: RigMotion, rest: Mapping[str, Array]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mclip.errors import MotionError
+from mclip.files import open_regular
 
 # An hour of a 60-joint skeleton at 120 fps is 0.7 GB of text.
 MAX_FILE_BYTES = 1 << 30
@@ -25,9 +27,10 @@ MAX_VALUE = 1e9
 def read_text(path: Path) -> str:
     """The text of a file. Raises MotionError when it cannot be read or is larger than MAX_FILE_BYTES."""
     try:
-        # Asked for at most so many bytes, Python takes memory for all of them first.
-        large = path.stat().st_size > MAX_FILE_BYTES
-        content = b"" if large else path.read_bytes()
+        with open_regular(path) as file:
+            # Asked for at most so many bytes, Python takes memory for all of them first.
+            large = os.fstat(file.fileno()).st_size > MAX_FILE_BYTES
+            content = b"" if large else file.read()
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
     if large:

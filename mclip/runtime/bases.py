@@ -59,11 +59,13 @@ class Base:
 def read_source(value: str, *, rig: Path | None = None, take: str | None = None) -> Source:
     """A motion file, if the value has the suffix of one or is a file with any suffix; else a text.
 
-    Raises MotionError when the file cannot be read.
+    Raises MotionError when the file cannot be read, and for a folder that is written as one: "clips" may be a text.
     """
     suffix = os.path.splitext(value)[1].lower()
     if suffix in SUFFIXES or (suffix and os.path.isfile(value)):
         return Source(value, load(Path(value), rig=rig, take=take))
+    if os.path.isdir(value) and os.path.basename(value) != value:
+        raise MotionError(f"{value}: is a folder", f"name a motion file, or a text: it reads {', '.join(SUFFIXES)}")
     return Source(value, None)
 
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from mclip.console import progress
 from mclip.errors import DataError, MotionError, PackError, UsageError
-from mclip.files import atomic_path, cannot_write, new_folder, sha256, sweep
+from mclip.files import atomic_path, cannot_write, new_folder, open_regular, sha256, sweep
 from mclip.formats import SUFFIXES
 from mclip.formats.folder import File, read_files, scan
 from mclip.locks import locked
@@ -134,7 +134,7 @@ def _aligned(offset: int) -> int:
 
 def load_index(path: Path) -> Index:
     """Open an index. Raises DataError if the file is none, or damaged; OSError if it cannot be opened."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         _check_magic(path, file.read(len(MAGIC)))
         try:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -249,7 +249,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _open(engine: Engine, path: Path, *, rebuild: bool) -> Index | None:
     try:
         if rebuild:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 _check_magic(path, file.read(len(MAGIC)))
             return None
         index = load_index(path)

@@ -49,6 +49,8 @@ class PromptFile:
         """
         if len(content) > MAX_PROMPT_BYTES:
             raise UsageError(f"{name}: is larger than {MAX_PROMPT_BYTES // 1_000_000} MB", "split it")
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UsageError(f"{name}: is UTF-16, not UTF-8 text", "save it as UTF-8")
         self._content, self._seconds = content.removeprefix(codecs.BOM_UTF8), seconds
         self.bad: dict[int, str] = {}
         self._length, asked = 0, set[str]()

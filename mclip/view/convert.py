@@ -8,11 +8,12 @@ from pathlib import Path
 
 from mclip.console import progress
 from mclip.errors import MclipError, UsageError
-from mclip.formats import check_readable, check_writable, load
+from mclip.formats import WRITABLE, check_readable, check_writable, load, load_all
 from mclip.formats.folder import gather, reason_of
 from mclip.formats.positions import HUMANML3D_FPS
 from mclip.formats.style import Chosen, Style, choose
 from mclip.motion import MAX_FPS, MAX_FRAMES, MIN_FPS, Motion, load_npz
+from mclip.runtime.prompts import slugify
 from mclip.view.files import save
 
 
@@ -51,8 +52,12 @@ def convert(
     check_readable(source)
     path = source.with_suffix(".npz") if target is None else target
     _check_target(source, path, force=force)
+    _check_options(path, style, fps)
+    return _write(source, load(source, rig=rig, take=take), path, style, fps)
+
+
+def _write(source: Path, motion: Motion, path: Path, style: Style | None, fps: float | None) -> Converted:
     chosen, fps = _check_options(path, style, fps)
-    motion = load(source, rig=rig, take=take)
     if fps is not None:
         if motion.seconds * fps > MAX_FRAMES:
             raise UsageError(f"{source}: at {fps:g} fps it has more than {MAX_FRAMES} frames", "choose a lower --fps")
@@ -75,11 +80,13 @@ def convert_all(
 ) -> Iterator[Converted | Skipped]:
     """Convert files, and those in folders, into files of `folder`, where those of a folder keep their places.
 
-    A file that cannot be converted does not end it, and is named with the reason. Options: see `convert`.
+    A file that cannot be converted does not end it, and is named with the reason. Of a .glb with several animations
+    each becomes a file, unless `take` names one. Options: see `convert`.
     Raises UsageError, before anything is written, for what is wrong for all; MotionError and DataError as
     `mclip.formats.folder.gather`.
     """
-    check_writable(Path(f"a{suffix}"))
+    if suffix not in WRITABLE:
+        raise UsageError(f"--to {suffix}: mclip does not write it", f"it writes {', '.join(WRITABLE)}")
     _check_options(Path(f"a{suffix}"), style, fps)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file", "name a folder with -o")
@@ -109,10 +116,15 @@ def _convert_each(
     with progress("convert", len(targets)) as bar:
         for source, target in targets.items():
             try:
-                if target in written:
-                    raise UsageError(f"{target} was made of {written[target]}")
-                yield convert(source, target, style, fps=fps, rig=rig, take=take, force=force)
-                written[target] = source
+                several = take is None and source.suffix.lower() == ".glb"
+                motions = load_all(source, rig=rig) if several else [("", load(source, rig=rig, take=take))]
+                for name, motion in motions:
+                    path = target.with_stem(f"{target.stem}-{slugify(name)}") if len(motions) > 1 else target
+                    if path in written:
+                        raise UsageError(f"{path} was made of {written[path]}")
+                    _check_target(source, path, force=force)
+                    yield _write(source, motion, path, style, fps)
+                    written[path] = source
             except (MclipError, OSError, MemoryError) as error:
                 yield Skipped(str(source), reason_of(error, source))
             bar.advance(note=source.name)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mclip.body.model import Body
 from mclip.errors import UsageError
 from mclip.motion import MAX_FPS, MIN_FPS, Motion
+from mclip.view.lettering import lettering
 from mclip.view.sheet import INK, blank, check_size, columns, shortened
 from mclip.view.stage import check_view, draw_frames, set_stage
 
@@ -70,7 +71,7 @@ def film(
     cuts = [columns(stage, size, width) for stage in stages]
 
     text = max(round(size * 0.06), 9)
-    font, head = ImageFont.load_default(text), text * 2
+    head = text * 2
     across = math.ceil(math.sqrt(len(motions)))
     down = -(-len(motions) // across)
     # Films are coded in squares: sides that are even.
@@ -78,6 +79,7 @@ def film(
     places = [(index % across * width, index // across * (size + head) + head) for index in range(len(motions))]
     draw = ImageDraw.Draw(canvas)
     for (caption, _), (x, y) in zip(motions, places, strict=True):
+        caption, font = lettering(caption, text)
         draw.text((x + text // 2, y - head + text // 2), shortened(caption, font, width - text), fill=INK, font=font)
 
     total = max(map(len, shown))

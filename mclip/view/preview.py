@@ -32,6 +32,8 @@ SMALL = 160
 MARK = "mclip"
 # All pictures of a .gif are held before they are written, a byte a pixel.
 MAX_GIF_BYTES = 1_000_000_000
+# A .gif counts in hundredths of a second, and what is shorter than two of them browsers show for ten.
+MAX_GIF_FPS = 50.0
 # A film's metadata, with some bytes for each of its frames.
 _MAX_MOOV = 16 * 2**20
 # A .gif has 256 colours, one of which is none. Every so many frames one is looked at to choose them.
@@ -73,6 +75,8 @@ def check_output(path: Path, look: Look | None = None, *, force: bool = False) -
         raise UsageError(f"{path}: is a folder", "name a file with -o")
     if look and look.fps is not None and suffix == ".png":
         raise UsageError("--fps has no effect on a sheet of pictures", "choose .webp, .gif or .mp4, or --frames")
+    if look and look.fps is not None and look.fps > MAX_GIF_FPS and suffix == ".gif":
+        raise UsageError(f"--fps {look.fps:g}: a .gif shows {MAX_GIF_FPS:g} at most", "choose .webp or .mp4, or fewer")
     if look and look.frames is not None and suffix != ".png":
         raise UsageError("--frames has no effect on a film", "choose .png, or --fps")
     if look and look.transparent and suffix == ".mp4":

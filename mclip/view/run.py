@@ -29,10 +29,10 @@ def is_run(folder: Path) -> bool:
     return (folder / CURVES).is_file()
 
 
-def run_page(folder: Path, samples: Sequence[tuple[str, Motion, Motion]]) -> str:
+def run_page(folder: Path, samples: Sequence[tuple[str, Motion, Motion]], why: str = "") -> str:
     """The HTML of a run's page.
 
-    samples: (caption, recorded motion, decoded motion) each; may be empty
+    samples: (caption, recorded motion, decoded motion) each; may be empty; why: there are none
     Raises DataError when the curves cannot be read.
     """
     names, values = read_curves(folder / CURVES)
@@ -44,6 +44,7 @@ def run_page(folder: Path, samples: Sequence[tuple[str, Motion, Motion]]) -> str
         "curves": [
             {"name": name, "points": _thinned(steps, values[:, column])} for column, name in enumerate(names) if column
         ],
+        "why": why,
         "samples": [
             {"name": caption, "recorded": _record("recorded", real), "decoded": _record("decoded", made)}
             for caption, real, made in samples

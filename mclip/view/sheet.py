@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mclip.body.model import Body
 from mclip.errors import UsageError
 from mclip.motion import Motion
+from mclip.view.lettering import Font, lettering
 from mclip.view.stage import Stage, draw_frames, set_stage
 
 FRAMES, SIZE = 8, 320
@@ -72,7 +73,7 @@ def columns(stage: Stage, size: int, least: int) -> slice:
     return slice(start, start + width)
 
 
-def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def shortened(text: str, font: Font, room: int) -> str:
     """One line of `text` that fits, with an ellipsis where it was cut."""
     line = " ".join(text.split())
     if font.getlength(line) <= room:
@@ -91,7 +92,8 @@ def _strip(
     width = cut.stop - cut.start
 
     text = max(round(size * 0.05), 9)
-    title, small = ImageFont.load_default(text * 1.5), ImageFont.load_default(text)
+    caption, title = lettering(caption, text * 1.5)
+    small = ImageFont.load_default(text)
     border, head, foot = text, text * 5, text * 2
     per_row = min(len(chosen), PER_ROW)
     rows = -(-len(chosen) // per_row)

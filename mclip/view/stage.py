@@ -2,7 +2,8 @@
 to. The floor's tiles stay where they are; the lamp does not turn with the camera.
 
     follow     keeps its direction and height, a little to the side, and goes along over the ground
-    front      stands still in front of where the motion begins, and has all of it in the picture
+    front      stands still in front of where the motion begins, and has all of it in the picture; of a motion that goes
+               far it would show a speck, so it goes along with that
     side       the same from the body's left
     turntable  goes along, and around the body once
 """
@@ -38,6 +39,9 @@ LAMP = (-0.25, 0.2, 1.0)
 SIDE_ANGLE, EXTRA_ELEVATION, MARGIN = np.radians(35.0), 0.08, 1.12
 # A lowest point this far from height zero means the file's floor is not at zero: draw it under the feet instead.
 OTHER_FLOOR = 0.5
+_ANGLES = {"follow": SIDE_ANGLE, "turntable": SIDE_ANGLE, "front": 0.0, "side": np.pi / 2}
+# Metres: a body that goes farther than this is less than half as high as a picture of all its way.
+FAR = 3.0
 # Frames that are skinned at a time, 83 kB each. Of more frames than this, the camera is fitted to every seventh vertex.
 _CHUNK, _THIN = 64, 7
 # Pictures drawn at the same time, and how many for each of those may be ready before they are wanted.
@@ -104,14 +108,13 @@ def set_stage(motion: Motion, body: Body, frames: Sequence[int], view: str = "fo
     joints = [joint for start in range(0, len(part), _CHUNK) for joint in _joints(part, start, rest)]
     above = float(np.mean([elevation(joint) for joint in joints])) + EXTRA_ELEVATION
     yaw = heading(joints[0])
-    if view in ("front", "side"):
-        axes = look(yaw + (np.pi / 2 if view == "side" else 0.0), above)
+    axes = look(yaw + _ANGLES[view], above)
+    ends = np.stack([path[chosen].min(axis=0), path[chosen].max(axis=0)])
+    way = float(np.linalg.norm(ends[1] - ends[0]))
+    if view in ("front", "side") and way < FAR:
         shift = np.zeros((len(chosen), 3), np.float32)
-        ends = np.stack([path[chosen].min(axis=0), path[chosen].max(axis=0)])
-        reach = REACH + float(np.linalg.norm(ends[1] - ends[0])) / 2
-        stage = replace(stage, centres=np.tile(ends.mean(axis=0), (len(chosen), 1)), reach=reach)
+        stage = replace(stage, centres=np.tile(ends.mean(axis=0), (len(chosen), 1)), reach=REACH + way / 2)
     else:
-        axes = look(yaw + SIDE_ANGLE, above)
         shift = np.concatenate([path[chosen], np.zeros((len(chosen), 1), np.float32)], axis=1)  # (N, 3)
 
     def near() -> Iterator[NDArray[np.float32]]:

@@ -77,7 +77,10 @@ async function start() {
   if (data.samples.length) {
     element("detail").textContent = "left as it was recorded, right as the last checkpoint decodes it";
     await choose(0);
-  } else element("detail").textContent = "no samples: mclip view tells why";
+  } else {
+    element("stage").hidden = true;
+    element("detail").textContent = `no samples: ${data.why}`;
+  }
   document.body.classList.add("ready");
   /** For scripts and tests: `mclip.choose(i)`, `mclip.play()`, `mclip.time`. */
   window.mclip = {
