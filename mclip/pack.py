@@ -57,7 +57,8 @@ MOTION_GRAPHS = ("motion_encoder", "motion_decoder")
 GRAPHS = ("text_encoder", *MOTION_GRAPHS)
 OPTIONAL_GRAPHS = ("image_encoder",)
 REQUIRED = (*(f"{graph}.onnx" for graph in MOTION_GRAPHS), "LICENSE", "CARD.md")
-REQUIRED_FOR_TEXT = ("text_encoder.onnx", "tokenizer.json")
+TOKENIZER = "tokenizer.json"
+REQUIRED_FOR_TEXT = ("text_encoder.onnx", TOKENIZER)
 # The inputs of each graph, by name; of the first, those that it needs.
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "text_encoder": ("words", "ids", "mask"),
@@ -312,7 +313,7 @@ class Pack:
         """
         names = [f"{graph}.onnx" for graph in graphs]
         if "text_encoder" in graphs:
-            names += ["tokenizer.json", TOKEN_TABLE, *([self.manifest.prior.file] if self.manifest.prior else [])]
+            names += [TOKENIZER, TOKEN_TABLE, *([self.manifest.prior.file] if self.manifest.prior else [])]
         for name in self.manifest.files.keys() & names - self._ahead.keys():
             self._ahead[name] = Ahead(partial(self._map if name == TOKEN_TABLE else self._read, name))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tempfile
+import time
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +240,9 @@ def test_line_breaks_in_captions_do_not_shift_the_others(tmp_path: Path) -> None
         {"reading": replace(bank().reading, labels=("east", "north", "west"))},
         {"reading": replace(bank().reading, action_weights=np.zeros((2, 3), np.float32))},
         {"reading": replace(bank().reading, style_weights=np.full((1, 3), np.inf, np.float32))},
+        {"reading": replace(bank().reading, style_weights=np.full((1, 3), 3e38, np.float32))},
+        {"captions": np.full((3, 2), 3e38, np.float32)},
+        {"latents": np.full((4, 2), -3e38, np.float32)},
     ],
 )
 def test_a_bank_that_does_not_fit_together_is_refused(changes: dict[str, object]) -> None:
@@ -271,6 +276,31 @@ def test_a_wrong_type_in_a_bank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="latents is float64"):
         load_bank(content.getvalue(), 2)
     assert zipfile.is_zipfile(content)
+
+
+def test_lines_are_counted_before_there_is_a_text_for_each(tmp_path: Path) -> None:
+    arrays = dict(np.load(io.BytesIO(saved(bank(), tmp_path / "bank.npz"))))
+    arrays["names"] = np.full(20_000_000, ord("\n"), np.uint8)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PackError, match="20000001 lines where 4 belong"):
+            load_bank(content.getvalue(), 2)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_long_caption_of_many_labels_is_read_once() -> None:
+    many = 2000
+    text = "left " * 100_000
+    ids = np.zeros(many * 3, np.int32)
+    offsets = np.array([0, many, 2 * many, 3 * many], np.int32)
+    long = replace(bank(), texts=(text, *bank().texts[1:]), ids=ids, offsets=offsets)
+    start = time.monotonic()
+    assert long._sides == ["left"] * 3
+    assert time.monotonic() - start < 5
 
 
 def test_rows_do_not_depend_on_what_is_run_beside_them(engine: Engine) -> None:

@@ -89,6 +89,9 @@ def relisted(folder: Path) -> Pack:
         np.zeros(4, [("scale", "<f4"), ("values", "<i8", 24)]),
         np.zeros(4, [("scale", "<f8"), ("values", "i1", 24)]),
         np.zeros(4, [("values", "i1", 24)]),
+        np.zeros(4, [("scale", "<f4"), ("values", "i1", (24, 1))]),
+        np.zeros(4, [("scale", "<f4"), ("values", "i1", 0)]),
+        np.zeros(4, [("scale", "<f4"), ("values", "i1")]),
     ],
     ids=lambda records: str(records.dtype),
 )
@@ -102,6 +105,10 @@ def test_a_table_with_too_few_rows_is_refused_when_one_is_missed(pack_copy: Path
     save_table(pack_copy / TOKEN_TABLE, *reduced_table(np.ones((3, 24), np.float32), "fp32"))
     with pytest.raises(PackError, match="has no row"):
         Engine(relisted(pack_copy), "cpu").encode_text(["nods"])
+    table = open_table(relisted(pack_copy))
+    for ids in ([0, 3], [-1, 0], [-(2**40)]):
+        with pytest.raises(PackError, match="has no row"):
+            table[np.array(ids)]
 
 
 def test_a_changed_table_is_noticed(pack_copy: Path) -> None:

@@ -86,7 +86,8 @@ def run() -> None:
         main()
     except SystemExit as stop:
         # Whatever still has to be waited for, or has more to say, ends as it always does.
-        waits = threading.active_count() > 1 or "multiprocessing" in sys.modules
+        others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+        waits = not all(thread.daemon for thread in others) or "multiprocessing" in sys.modules
         if waits or not isinstance(stop.code, int | None):
             raise
         atexit._run_exitfuncs()

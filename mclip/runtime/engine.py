@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 
 from mclip.errors import PackError, UsageError
 from mclip.motion import Motion
-from mclip.pack import TOKEN_TABLE, WORDS, Ahead, Manifest, Pack, find_pack, open_pack
+from mclip.pack import TOKEN_TABLE, TOKENIZER, WORDS, Ahead, Manifest, Pack, find_pack, open_pack
 from mclip.runtime.cleaning import clean
 from mclip.runtime.encoded import Encoded, starts
 from mclip.runtime.prior import Prior, load_bank
 from mclip.runtime.representation import COLUMNS, ROWS, Representation, motion_to_features, representation
 from mclip.runtime.session import Session
+from mclip.runtime.tokenizer_file import read_tokenizer
 from mclip.runtime.tokens import TokenTable, open_table
 from mclip.runtime.wordpiece import WordPiece, open_wordpiece
 
 # Rows run at once: larger batches fall out of the processor's cache and are slower.
 CHUNK = 8
+# What features come to at most: rotations are about 1, and an hour's walk is kilometres, but of a clip of seconds.
+MAX_FEATURE = 400.0
 # Of a picture's sides, pixels; CLIP's largest model has 336.
 MAX_IMAGE_SIZE = 1024
 
@@ -102,9 +106,12 @@ class Engine:
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
         found = [self._plain(text) if self._plain else None for text in cleaned]
         if rest := [text for text, ids in zip(cleaned, found, strict=True) if ids is None]:
+            tokenizer = self._tokenizer
             try:
-                others = iter(self._tokenizer.encode_batch(rest))
-            except Exception as error:
+                others = iter(tokenizer.encode_batch(rest))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # as below
                 hint = "copy the pack again, or re-run mclip export"
                 raise PackError(f"{self.pack.path}: tokenizer.json cannot read this text ({error})", hint) from None
             found = [next(others).ids if ids is None else ids for ids in found]
@@ -222,6 +229,11 @@ class Engine:
         for chunk in _chunks(range(len(latents))):
             shape = (len(chunk), mask.shape[1], ROWS, COLUMNS)
             result[chunk] = self._run("motion_decoder", shape, latents[chunk], mask[chunk])
+        if (largest := float(np.abs(result).max(initial=0.0))) > MAX_FEATURE:
+            raise PackError(
+                f"{self.pack.path / 'motion_decoder'}.onnx: gives {largest:.3g}, which is no motion",
+                "re-run mclip export",
+            )
         return result
 
     def decode_shown(self, latents: NDArray[np.float32], frames: Sequence[int]) -> list[NDArray[np.float32]]:
@@ -234,19 +246,19 @@ class Engine:
         return open_table(self.pack) if TOKEN_TABLE in self.manifest.files else None
 
     @cached_property
-    def _tokenizer_json(self) -> bytes:
-        return self.pack.read("tokenizer.json")
+    def _tokenizer_table(self) -> dict[str, Any]:
+        return read_tokenizer(self.pack.read(TOKENIZER), str(self.pack.path / TOKENIZER))
 
     @cached_property
     def _plain(self) -> WordPiece | None:
-        return open_wordpiece(self._tokenizer_json)
+        return open_wordpiece(self._tokenizer_table)
 
     @cached_property
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_buffer(self._tokenizer_json)
+            tokenizer = Tokenizer.from_str(json.dumps(self._tokenizer_table))
         except (PackError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -2,28 +2,35 @@
 
 A pack's graphs compute, one operator after another, on weights in the same file. What else the format allows is
 refused: weights in other files, operators of other domains, graphs within graphs (loops may never end), functions,
-training, and sparse weights (a few bytes stand for any amount of memory). onnxruntime itself refuses operators that it
-does not know. The file is a protobuf message: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+training, sparse weights (a few bytes stand for any amount of memory), and work on weights alone, which onnxruntime does
+while it loads a graph and does not let be ended. onnxruntime itself refuses operators that it does not know; what a run
+may take is limited by mclip.runtime.session. The file is a protobuf message: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mclip.errors import PackError
 
 # onnxruntime's own operators that our graphs have; some of the others read files.
 CONTRIB: frozenset[str] = frozenset({"MultiHeadAttention"})
 _STANDARD, _CONTRIB_DOMAIN = ("", "ai.onnx"), "com.microsoft"
+# What our graphs do to weights alone: unpack them. Exporters do the rest.
+OF_WEIGHTS: frozenset[str] = frozenset(
+    {"Cast", "Constant", "DequantizeLinear", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
 # Ours have some hundreds.
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
-_GRAPH_NODE, _GRAPH_WEIGHT, _GRAPH_SPARSE = 1, 5, 15
-_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_GRAPH_NODE, _GRAPH_WEIGHT, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_EXTERNAL = 13
+_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
+_INPUT_NAME = 1
 # How the bytes of a field go on.
 _VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
 
@@ -49,23 +56,45 @@ def check_graph(content: bytes, name: str) -> None:
 
 
 def _check_nodes(graph: memoryview) -> None:
-    nodes = 0
+    nodes: list[_Node] = []
+    weights, known = {""}, set[str]()  # an input that is left out has no name
     for field, value in _fields(graph):
         if field == _GRAPH_NODE:
-            _check_node(value)
-            nodes += 1
+            nodes.append(_check_node(value))
+            if len(nodes) > MAX_NODES:
+                raise _RefusedError(f"has more than {MAX_NODES} operators")
         elif field == _GRAPH_WEIGHT:
-            _check_tensor(value)
+            weights.add(_check_tensor(value))
+        elif field == _GRAPH_INPUT:
+            known.update(_text(name) for kind, name in _fields(value) if kind == _INPUT_NAME)
         elif field == _GRAPH_SPARSE:
             raise _RefusedError("holds sparse weights")
-    if nodes > MAX_NODES:
-        raise _RefusedError(f"has {nodes} operators")
+    for node in nodes:
+        if weights.issuperset(node.inputs):
+            if node.operator not in OF_WEIGHTS:
+                raise _RefusedError(f"computes {node.operator[:40]} of weights alone")
+            weights.update(node.outputs)
+        elif any(name not in known and name not in weights for name in node.inputs):
+            raise _RefusedError("has operators out of order")
+        else:
+            known.update(node.outputs)
 
 
-def _check_node(node: memoryview) -> None:
+class _Node(NamedTuple):
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+
+
+def _check_node(node: memoryview) -> _Node:
     operator = domain = ""
+    inputs, outputs = list[str](), list[str]()
     for field, value in _fields(node):
-        if field == _NODE_OPERATOR:
+        if field == _NODE_INPUT:
+            inputs.append(_text(value))
+        elif field == _NODE_OUTPUT:
+            outputs.append(_text(value))
+        elif field == _NODE_OPERATOR:
             operator = _text(value)
         elif field == _NODE_DOMAIN:
             domain = _text(value)
@@ -79,11 +108,18 @@ def _check_node(node: memoryview) -> None:
                     _check_tensor(item)
     if domain not in _STANDARD and not (domain == _CONTRIB_DOMAIN and operator in CONTRIB):
         raise _RefusedError(f"has the operator {operator[:40]} of the domain {domain[:40]}")
+    return _Node(operator, inputs, outputs)
 
 
-def _check_tensor(tensor: memoryview) -> None:
-    if any(field == _TENSOR_EXTERNAL for field, _ in _fields(tensor)):
-        raise _RefusedError("refers to data outside the file")
+def _check_tensor(tensor: memoryview) -> str:
+    """The name of a tensor; refuses one whose data is elsewhere."""
+    name = ""
+    for field, value in _fields(tensor):
+        if field == _TENSOR_EXTERNAL:
+            raise _RefusedError("refers to data outside the file")
+        if field == _TENSOR_NAME:
+            name = _text(value)
+    return name
 
 
 def _text(value: memoryview) -> str:

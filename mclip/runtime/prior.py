@@ -48,6 +48,8 @@ from mclip.runtime.reading import Reading
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
 MAX_BANK_BYTES = 500_000_000
+# Embeddings and latents are about 1, the weights of a reading some hundreds.
+_LARGEST = 1e6
 # Of the .npy within it.
 _MAX_HEADER = 1000
 # A text speaks of a style if that is so many times as likely, as a logarithm, as that it speaks of none: true of 83 %
@@ -161,9 +163,10 @@ class Bank:
             (set(self.centre_label.tolist()) == set(range(labels)), "centres"),
             (self.said.shape == (labels, *self.captions.shape[1:]), "said"),
             (self.reading.fits(self.labels, self.captions.shape[1]), "reading"),
+            # Neither infinite nor so large that products are.
             (
                 all(
-                    np.isfinite(values).all()
+                    (np.abs(values) <= _LARGEST).all()
                     for values in (self.latents, _numbers(self.captions), self.centres, self.said)
                 ),
                 "values",
@@ -282,7 +285,9 @@ class Bank:
     @cached_property
     def _sides(self) -> list[str]:
         """Which side the captions of each label speak of."""
-        return [_side(" ".join(self.texts[row] for row in self._captions_of(i))) for i in range(len(self.labels))]
+        words = [_sides(text) for text in self.texts]
+        each = (set[str]().union(*(words[row] for row in self._captions_of(i))) for i in range(len(self.labels)))
+        return [sides.pop() if len(sides) == 1 else "" for sides in each]
 
     def _captions_of(self, label: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[label] : self.offsets[label + 1]]
@@ -366,18 +371,18 @@ def load_bank(content: bytes, latent: int) -> Bank:
         for name, (dtype, ndim) in _LAYOUT.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
                 raise PackError(f"the bank's {name} is {arrays[name].dtype} {arrays[name].shape}")
-        labels = _from_lines(arrays["labels"])
+        labels = _from_lines(arrays["labels"], len(arrays["offsets"]) - 1)
         # What is infinite is refused as that.
         with np.errstate(over="ignore", invalid="ignore"):
             latents = arrays["latents"] * arrays["latent_scale"][:, None]
         bank = Bank(
             latents=latents,
             frames=arrays["frames"],
-            names=_from_lines(arrays["names"]),
+            names=_from_lines(arrays["names"], len(latents)),
             label=arrays["label"],
             labels=labels,
             captions=Small(arrays["captions"], arrays["caption_scale"]),
-            texts=_from_lines(arrays["texts"]),
+            texts=_from_lines(arrays["texts"], len(arrays["captions"])),
             offsets=arrays["offsets"],
             ids=arrays["ids"],
             centres=arrays["centres"].astype(np.float32),
@@ -425,8 +430,12 @@ def _numbers(vectors: NDArray[np.float32] | Small) -> NDArray[np.float32]:
 
 def _side(text: str) -> str:
     """ "left" or "right" when a text speaks of one and not of the other, else ""."""
-    sides = {word.lower() for word in _SIDE.findall(text)}
+    sides = _sides(text)
     return sides.pop() if len(sides) == 1 else ""
+
+
+def _sides(text: str) -> set[str]:
+    return {word.lower() for word in _SIDE.findall(text)}
 
 
 def _slerp(low: NDArray[np.float32], high: NDArray[np.float32], fraction: float) -> NDArray[np.float32]:
@@ -449,5 +458,9 @@ def _to_lines(values: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer("\n".join(" ".join(value.splitlines()) for value in values).encode(), np.uint8)
 
 
-def _from_lines(content: NDArray[np.uint8]) -> tuple[str, ...]:
-    return tuple(content.tobytes().decode().split("\n"))
+def _from_lines(content: NDArray[np.uint8], count: int) -> tuple[str, ...]:
+    """So many lines; ValueError for another number, before memory is taken for each."""
+    text = content.tobytes()
+    if (lines := text.count(b"\n") + 1) != count:
+        raise ValueError(f"{lines} lines where {count} belong")
+    return tuple(text.decode().split("\n"))

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from mclip.names import PLAIN_STYLE, STYLE_SEPARATOR
 
+# Weights are some hundreds.
+_LARGEST = 1e6
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -34,23 +37,24 @@ class Reading:
     @cached_property
     def action_of(self) -> NDArray[np.int64]:
         """Which action each label is (M,)."""
-        names = action_names(self.labels)
-        return np.array([names.index(split_label(label)[0]) for label in self.labels])
+        place = {name: index for index, name in enumerate(action_names(self.labels))}
+        return np.array([place[split_label(label)[0]] for label in self.labels])
 
     @cached_property
     def style_of(self) -> NDArray[np.int64]:
         """Which style each label is (M,), 0 for none."""
-        names = style_names(self.labels)
-        return np.array([names.index(split_label(label)[1]) for label in self.labels])
+        place = {name: index for index, name in enumerate(style_names(self.labels))}
+        return np.array([place[split_label(label)[1]] for label in self.labels])
 
     def fits(self, labels: tuple[str, ...], width: int) -> bool:
-        """Whether it is made for these labels and for embeddings of this width, of finite numbers."""
+        """Whether it is made for these labels and for embeddings of this width, of numbers that are not absurd."""
         wanted = (
             (len(action_names(labels)), self.action_weights),
             (len(style_names(labels)), self.style_weights),
         )
         return self.labels == labels and all(
-            weights.shape == (count, width + 1) and bool(np.isfinite(weights).all()) for count, weights in wanted
+            weights.shape == (count, width + 1) and bool((np.abs(weights) <= _LARGEST).all())
+            for count, weights in wanted
         )
 
     def actions(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from mclip.errors import DeviceError, PackError, UsageError, choices
 from mclip.pack import GraphSpec
 from mclip.runtime.driver import has_nvidia_driver as _has_nvidia_driver
+from mclip.runtime.limits import BYTES_PER_SECOND, SECONDS, limit_memory, watch
 from mclip.runtime.onnx_file import check_graph
 
 DEVICES = ("auto", "cpu", "cuda")
 # Types of the manifest as onnxruntime has them.
 _TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)", "uint8": "tensor(uint8)"}
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_ERRORS_ONLY, _FATAL_ONLY = 3, 4
+_FATAL_ONLY = 4
 
 
 class Session:
@@ -42,6 +44,7 @@ class Session:
             raise DeviceError("this machine has no NVIDIA driver", _GET_CUDA)
         self.name = name
         check_graph(model, name)
+        self._seconds = SECONDS + len(model) / BYTES_PER_SECOND
         wants_cuda = device == "cuda" or (device == "auto" and _has_nvidia_driver())
         if wants_cuda:
             _load_cuda_libraries()
@@ -72,9 +75,16 @@ class Session:
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The graph's only output for its inputs, in the graph's order. Raises PackError if it cannot take them."""
         feeds = dict(zip(self.inputs, inputs, strict=True))
+        started = time.monotonic()
         try:
-            result: Any = self._session.run(None, feeds)[0]
+            with watch.over(self._seconds) as options:
+                result: Any = self._session.run(None, feeds, options)[0]
         except Exception as error:
+            if time.monotonic() - started > self._seconds:
+                raise PackError(
+                    f"{self.name}: a run takes longer than {self._seconds:.0f} s",
+                    "use no pack that does; or is this machine very busy?",
+                ) from None
             # onnxruntime's own classes again; the graph is not the one the manifest describes, or memory ran out.
             raise PackError(
                 f"{self.name}: onnxruntime cannot run it ({_reason(error)})", "re-run mclip export"
@@ -93,8 +103,10 @@ def _create(model: bytes, name: str, providers: list[str], optimise: bool) -> An
         # Weights stay as they are stored and are turned into fp32 in each run, a layer at a time: no copy of them all.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-    # A failed start of CUDA is reported by us, once.
-    options.log_severity_level = _FATAL_ONLY if _CUDA in providers else _ERRORS_ONLY
+    if providers == [_CPU]:
+        limit_memory(options)
+    # What fails is reported by us, once.
+    options.log_severity_level = _FATAL_ONLY
     # Threads that wait for work by spinning make everything else on a busy machine slow, us first (measured: 2 times).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -9,12 +9,10 @@ copied with the graph. token_embeddings.npy is an array (V,) of records, one for
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from mclip.errors import PackError
@@ -29,21 +27,12 @@ class TokenTable:
 
     def __getitem__(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows (..., W) of token ids (...). Raises PackError for an id that has none."""
-        if ids.size and not 0 <= int(ids.max()) < len(self._records):
-            raise PackError(f"the token table has no row {int(ids.max())}", "re-run mclip export")
+        for row in (int(ids.min()), int(ids.max())) if ids.size else ():
+            if not 0 <= row < len(self._records):
+                raise PackError(f"the token table has no row {row}", "re-run mclip export")
         records = self._records[ids]
         rows: NDArray[np.float32] = records["values"] * records["scale"][..., None]
         return rows
-
-
-def _array(content: mmap.mmap) -> NDArray[Any]:
-    """The array (V,) of a mapped .npy file, which stays on the disk. Raises ValueError for other files."""
-    if npy.read_magic(content) != (1, 0):
-        raise ValueError("it is no .npy file of version 1.0")
-    shape, _, dtype = npy.read_array_header_1_0(content)
-    if dtype.hasobject or len(shape) != 1:
-        raise ValueError(f"it is {dtype} {shape}")
-    return np.frombuffer(content, dtype, count=shape[0], offset=content.tell())
 
 
 def save_table(path: Path, values: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
@@ -63,8 +52,11 @@ def open_table(pack: Pack) -> TokenTable:
         fields: Any = dtype.fields or {}
         if len(shape) != 1 or set(fields) != {"scale", "values"}:
             raise ValueError(f"it is {dtype} {shape}")
-        if fields["scale"][0] != np.float32 or fields["values"][0].base not in (np.float32, np.float16, np.int8):
+        values = fields["values"][0]
+        if fields["scale"][0] != np.float32 or values.base not in (np.float32, np.float16, np.int8):
             raise ValueError(f"it is {dtype}")
+        if len(values.shape) != 1 or values.shape[0] < 1:
+            raise ValueError(f"its rows have the shape {values.shape}")
         records: NDArray[Any] = np.frombuffer(content, dtype, shape[0], content.tell())
     except Exception as error:
         # numpy raises several kinds for damaged files.

@@ -6,11 +6,13 @@ Splitting ASCII needs neither Unicode nor tables, and gives the very same tokens
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 _WORD = re.compile(r"[a-z0-9]+|[^a-z0-9 ]")
+# The library's ids are uint32.
+_IDS = 1 << 32
+Kind = TypeVar("Kind")
 _NORMALIZER = {"type": "BertNormalizer", "clean_text": True, "lowercase": True}
 
 
@@ -31,21 +33,22 @@ class WordPiece:
         special = table["post_processor"]["special_tokens"]
         if sequence["Sequence"]["id"] != "A":
             raise ValueError("not BERT's")
-        self._first: list[int] = special[first["SpecialToken"]["id"]]["ids"]
-        self._last: list[int] = special[last["SpecialToken"]["id"]]["ids"]
-        self._numbers: dict[str, int] = model["vocab"]
+        self._first = _typed(special[first["SpecialToken"]["id"]]["ids"], list)
+        self._last = _typed(special[last["SpecialToken"]["id"]]["ids"], list)
+        self._numbers = _typed(model["vocab"], dict)
         self._unknown: int = self._numbers[model["unk_token"]]
-        self._prefix: str = model["continuing_subword_prefix"]
-        self._longest: int = model["max_input_chars_per_word"]
+        self._prefix = _typed(model["continuing_subword_prefix"], str)
+        self._longest = _typed(model["max_input_chars_per_word"], int)
         # Words that the library finds in a text before it splits it.
-        self._added: list[str] = [token["content"] for token in table["added_tokens"]]
+        self._added = [_typed(token["content"], str) for token in table["added_tokens"]]
 
     def __call__(self, text: str) -> list[int] | None:
-        """The token ids of a text; None for one that takes more than this to split."""
+        """The token ids of a text; None for one that takes more than this to split, or has an id that is none."""
         if not text.isascii() or not text.isprintable() or any(word in text for word in self._added):
             return None
         ids = [number for word in _WORD.findall(text.lower()) for number in self._pieces(word)]
-        return [*self._first, *ids, *self._last]
+        ids = [*self._first, *ids, *self._last]
+        return ids if all(type(number) is int and 0 <= number < _IDS for number in ids) else None
 
     def _pieces(self, word: str) -> list[int]:
         """The longest known beginning, then the longest of what is left, and so on."""
@@ -65,9 +68,15 @@ class WordPiece:
         return ids
 
 
-def open_wordpiece(content: bytes) -> WordPiece | None:
-    """The tokenizer of a tokenizer.json; None if it is of another kind."""
+def open_wordpiece(table: dict[str, Any]) -> WordPiece | None:
+    """The tokenizer of a tokenizer.json's table; None if it is of another kind."""
     try:
-        return WordPiece(json.loads(content))
-    except (KeyError, TypeError, ValueError, RecursionError):
+        return WordPiece(table)
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _typed(value: Any, kind: type[Kind]) -> Kind:
+    if type(value) is not kind:
+        raise TypeError(f"not BERT's: {kind.__name__} expected")
+    return value
