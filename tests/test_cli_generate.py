@@ -283,6 +283,16 @@ def test_other_processes_make_the_same_files_and_go_on_with_what_is_there(mclip:
     assert json.loads(mclip(*asked, "-o", "apart", "--workers", "1").out)["reused"] == 6
 
 
+def test_prompts_from_nowhere_or_in_another_encoding_are_refused(mclip: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("wide.txt").write_text("nods\nbends\n", encoding="utf-16")
+    done = mclip("generate", "--file", "wide.txt", "-o", "made")
+    assert (done.code, "is UTF-16" in done.err) == (2, True)
+    monkeypatch.setattr("sys.stdin", None)
+    done = mclip("generate", "--file", "-", "-o", "made")
+    assert (done.code, "there is no stdin" in done.err) == (2, True)
+    assert not Path("made").exists()
+
+
 def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(mclip: Run) -> None:
     Path("prompts.txt").write_text("nods\nbends\n")
     left = Path("made", SCRATCH, "x1y2z3w4", "nods.npz")
