@@ -192,6 +192,54 @@ def spoil_glb(content: bytes, rng: random.Random) -> bytes:
     return head + len(text).to_bytes(4, "little") + b"JSON" + text + rest
 
 
+OPERATORS = (
+    "ConstantOfShape", "Tile", "Expand", "Range", "Reshape", "MatMul", "Pad", "Loop", "If", "Gather", "Identity",
+    "Cast", "Resize", "NonZero", "OneHot", "Concat", "RandomNormal", "EyeLike", "CumSum", "Einsum", "Conv",
+)  # fmt: skip
+LENGTHS = (0, -1, 1, 2, 7, 10**3, 10**5, 10**7, 10**9, 2**31 - 1, 2**40, -(2**63), 2**63 - 1)
+
+
+def spoil_onnx(content: bytes, rng: random.Random) -> bytes:
+    """Another operator, another input, whole numbers that are absurd, or operators one after another without end."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_model_from_string(content)
+    graph, kind = model.graph, rng.randrange(5)
+    node = rng.choice(graph.node)
+    if kind == 0:
+        node.op_type = rng.choice(OPERATORS)
+    elif kind == 1:
+        names = [name for each in graph.node for name in each.input if name]
+        node.input[rng.randrange(len(node.input))] = rng.choice(names)
+    elif kind == 2:
+        whole = [w for w in graph.initializer if w.data_type == onnx.TensorProto.INT64] or list(graph.initializer)
+        weight = rng.choice(whole)
+        values = np.array(numpy_helper.to_array(weight))
+        if values.size:
+            values.flat[rng.randrange(values.size)] = values.dtype.type(rng.choice(LENGTHS[:9]))
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    elif kind == 3:
+        attribute = rng.choice(
+            [each for item in graph.node for each in item.attribute] or [helper.make_attribute("x", 1)]
+        )
+        attribute.i = rng.choice(LENGTHS)
+    else:
+        # What a graph is given grows, and grows.
+        name, start = f"grown{rng.random()}", node.input[0]
+        counts = rng.choice(([2], [64, 64], [10**4], [10**9], [1, 1, 10**6]))
+        graph.initializer.append(numpy_helper.from_array(np.array(counts, np.int64), f"{name}_counts"))
+        for place in range(rng.choice((1, 4, 40))):
+            operator = rng.choice(("Tile", "Expand", "MatMul"))
+            made = helper.make_node(operator, [start, f"{name}_counts"], [f"{name}{place}"])
+            if made.op_type == "MatMul":
+                made.input[1] = start
+            graph.node.insert(list(graph.node).index(node), made)
+            start = made.output[0]
+        node.input[0] = start
+    return bytes(model.SerializeToString())
+
+
 # --- what is given to which command ----------------------------------------------------------------------------------
 
 
@@ -372,6 +420,26 @@ def corpus(assets: Assets, _: random.Random) -> Iterator[Case]:
             yield case(assets, line, files, frozenset({group["code"]}), name)
 
 
+# What makes a tokenizer BERT's, but for its words.
+_ALWAYS = {"SpecialToken": {"id": "[UNK]", "type_id": 0}}
+BERT: dict[str, Any] = {
+    "added_tokens": [
+        {"id": 0, "content": "[UNK]", "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    ],
+    "normalizer": {"type": "BertNormalizer", "strip_accents": None}
+    | dict.fromkeys(("clean_text", "handle_chinese_chars", "lowercase"), True),
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [_ALWAYS, {"Sequence": {"id": "A", "type_id": 0}}, _ALWAYS],
+        "pair": [{"Sequence": {"id": name, "type_id": place}} for place, name in enumerate("AB")],
+        "special_tokens": {"[UNK]": {"id": "[UNK]", "ids": [0], "tokens": ["[UNK]"]}},
+    },
+    "model": {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+}
+
+
 def packs(assets: Assets, rng: random.Random) -> Iterator[Case]:
     """Spoilt packs: the manifest, or a file with a manifest that agrees."""
     whole = {path.name: path.read_bytes() for path in (assets.folder / "pack").iterdir()}
@@ -382,21 +450,29 @@ def packs(assets: Assets, rng: random.Random) -> Iterator[Case]:
         "evaluate pack --data {good}/store.h5 --split test",
         "interpolate nods waves --steps 2 -o out --pack pack",
     )
+    table = json.loads(whole["tokenizer.json"])
+    bert = json.dumps({**table, **BERT, "model": {**table["model"], **BERT["model"]}}).encode()
     while True:
         files = dict(whole)
-        if rng.random() < 0.4:
+        # Of a kind that is read without the library.
+        plain = rng.random() < 0.3
+        if plain:
+            files["tokenizer.json"] = bert
+        if rng.random() < 0.4 and not plain:
             name = "manifest.json"
             changed = spoil_json(manifest, rng)
             files[name] = json.dumps(changed).encode() if rng.random() < 0.8 else spoil_text(whole[name], rng)
         else:
-            name = rng.choice([each for each in whole if each != "manifest.json"])
+            name = "tokenizer.json" if plain else rng.choice([each for each in whole if each != "manifest.json"])
             with contextlib.suppress(Exception):
                 files[name] = (
                     spoil_npz(whole[name], rng)
                     if name.endswith(".npz")
-                    else json.dumps(spoil_json(json.loads(whole[name]), rng)).encode()
+                    else json.dumps(spoil_json(json.loads(files[name]), rng)).encode()
                     if name.endswith(".json") and rng.random() < 0.7
-                    else spoil_bytes(whole[name], rng)
+                    else spoil_onnx(whole[name], rng)
+                    if name.endswith(".onnx") and rng.random() < 0.7
+                    else spoil_bytes(files[name], rng)
                 )
             agreed = json.loads(whole["manifest.json"])
             if rng.random() < 0.9:

@@ -47,7 +47,7 @@ class _Watch:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._ends: dict[int, tuple[float, onnxruntime.RunOptions]] = {}
-        self._process, self._idle = 0, False
+        self._looks, self._idle = False, False
 
     @contextmanager
     def over(self, seconds: float) -> Iterator[onnxruntime.RunOptions]:
@@ -56,8 +56,8 @@ class _Watch:
         options.log_severity_level = _FATAL_ONLY  # what fails is said by whoever runs it
         with self._changed:
             self._ends[id(options)] = time.monotonic() + seconds, options
-            if self._process != os.getpid():  # the first run of this process, which may be a fork
-                self._process = os.getpid()
+            if not self._looks:
+                self._looks = True
                 threading.Thread(target=self._look, daemon=True).start()
             elif self._idle:
                 self._changed.notify()
@@ -78,3 +78,6 @@ class _Watch:
 
 
 watch = _Watch()
+if hasattr(os, "register_at_fork"):
+    # A fork has no threads but its own.
+    os.register_at_fork(after_in_child=watch.__init__)  # type: ignore[misc]
