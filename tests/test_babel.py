@@ -268,6 +268,7 @@ LABEL = ("1", "frame_ann", "labels", 1)
         (_change("train", _set("kick", *LABEL, "act_cat")), r"labels\[1\]\.act_cat is 'kick', not a list of classes"),
         (_change("train", _set([3], *LABEL, "act_cat")), r"labels\[1\]\.act_cat is 3"),
         (_change("train", _set(3, *LABEL, "raw_label")), r"labels\[1\]\.raw_label is 3, not text"),
+        (_change("train", _set("\ud800", *LABEL, "raw_label")), r"labels\[1\]\.raw_label holds half a character"),
         (_change("train", _set(True, *LABEL, "start_t")), r"labels\[1\]\.start_t is True"),
         (_change("train", _set(None, *LABEL, "end_t")), r"labels\[1\]: has no end_t"),
         (_change("extra_train", _set({}, "7", "seq_anns")), "seq_anns is an object, not a list"),
@@ -290,6 +291,13 @@ def test_a_release_without_test_and_extra_files_is_read(tmp_path: Path) -> None:
     assert [annotation.split for annotation in read_babel(tmp_path)] == ["train", "train", "train", "val", "val"]
     with pytest.raises(DataError, match="no such folder"):
         read_babel(tmp_path / "nowhere")
+
+
+def test_a_caption_of_nothing_but_padding_is_none(tmp_path: Path) -> None:
+    write_babel(tmp_path)
+    _change("train", _set("\0 ", *LABEL, "raw_label"))(tmp_path)
+    segment = read_babel(tmp_path)[0].segments[1]
+    assert segment.caption == segment.processed != ""
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,22 @@ def test_what_cannot_be_measured_says_why(tiny_pack: Pack, tiny_store: MotionSto
         evaluate(engine, tiny_store, classes=("dance", "sleep"))
 
 
+def test_captions_of_any_length_are_read_as_training_reads_them(tiny_pack: Pack, tiny_store: MotionStore) -> None:
+    engine = Engine(tiny_pack, "cpu")
+    limit = engine.manifest.max_tokens
+    assert limit is not None
+    cut, *rest = (f"{text}{' nods' * limit}" for text in tiny_store.texts)
+    longer = replace(tiny_store, texts=(f"{cut} and more", *rest))
+    result, same = evaluate(engine, longer), evaluate(engine, replace(tiny_store, texts=(cut, *rest)))
+    assert (result.scores, result.retrieval) == (same.scores, same.retrieval)
+
+
+def test_a_caption_that_says_nothing_is_named_with_its_store(tiny_pack: Pack, tiny_store: MotionStore) -> None:
+    empty = replace(tiny_store, texts=(" ", *tiny_store.texts[1:]))
+    with pytest.raises(DataError, match=r"\.h5: the text '' is empty"):
+        evaluate(Engine(tiny_pack, "cpu"), empty)
+
+
 class Legacy(Perfect):
     """Decodes what it encoded, in the original's representation."""
 
@@ -116,7 +132,7 @@ def test_the_originals_representation_is_measured_as_well(tiny_pack: Pack, tiny_
 def test_a_pack_without_text_says_what_is_missing(
     tiny_pack: Pack, tiny_store: MotionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Engine, texts: object) -> list[list[int]]:
+    def refuse(self: Engine, texts: object, *, truncate: bool) -> list[list[int]]:
         raise PackError("this pack has no text encoder")
 
     monkeypatch.setattr(Engine, "tokenize", refuse)

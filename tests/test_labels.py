@@ -186,6 +186,9 @@ def test_a_file_that_is_not_text_is_named_with_its_line(tmp_path: Path) -> None:
         read_labels(file)
     with pytest.raises(DataError, match="no such label file"):
         read_labels(tmp_path / "missing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="is not a regular file"):
+        read_labels(tmp_path / "folder.csv")
 
 
 @given(st.binary(max_size=200), st.sampled_from([".csv", ".jsonl"]))

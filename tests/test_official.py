@@ -12,6 +12,7 @@ ROUNDING does where there is no room for that: the entries in CRAMPED, and no ot
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -345,6 +346,17 @@ def test_the_options_file_has_to_be_there(
     if content is not None:
         (tmp_path / "opt.yaml").write_bytes(content)
     fails(mclip, tmp_path / checkpoint.name, tmp_path, said)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are other there")
+def test_pipes_and_devices_are_no_checkpoints(mclip: Run, checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("opt.yaml", checkpoint.name):
+        shutil.copytree(checkpoint.parent, tmp_path / "x", dirs_exist_ok=True)
+        for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+            (tmp_path / "x" / name).unlink()
+            make(tmp_path / "x" / name)
+            fails(mclip, tmp_path / "x" / checkpoint.name, tmp_path, "is not a regular file")
+        (tmp_path / "x" / name).unlink()
 
 
 def test_damaged_files_are_no_checkpoints(

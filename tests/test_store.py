@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from mclip.data.hdf5 import create
 from mclip.data.store import SCHEMA, MotionStore, read_store, write_embeddings, write_store
 from mclip.errors import DataError, UsageError
 
@@ -248,6 +249,16 @@ def _promise(file: h5py.File, _: Path) -> None:
     file.create_dataset("texts", (1 << 30,), "S4096")
 
 
+def _hole(name: str, count: int, dtype: str) -> Callable[[h5py.File, Path], None]:
+    """Strings that the file holds by its length, in which nothing is written."""
+
+    def change(file: h5py.File, _: Path) -> None:
+        del file[name]
+        create(file, name, (count,), dtype)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -291,6 +302,13 @@ def _promise(file: h5py.File, _: Path) -> None:
         (_virtual, "contiguous"),
         (_external_storage, "contiguous"),
         (_promise, "contiguous"),
+        # Gigabytes, if they were decoded.
+        (_hole("texts", 1 << 30, "S1"), "'texts' is blank in row 0"),
+        (_hole("skipped/path", 1 << 30, "S1"), "'skipped/path' is blank in row 0"),
+        (_hole("skipped/reason", 1 << 30, "S1"), "not 1 strings"),
+        (_hole("labels", 1, "S1000000000"), "'labels' has strings of more than 1 MiB"),
+        (_replace("texts", np.array([b"turn left", b" \t"])), "'texts' is blank in row 1"),
+        (_replace("labels", np.array([b"\0"])), "'labels' is blank in row 0"),
     ],
 )
 def test_a_store_that_is_not_whole_is_refused(
@@ -305,6 +323,8 @@ def test_a_store_that_is_not_whole_is_refused(
 def test_what_is_no_hdf5_file_is_refused(tmp_path: Path, path: Path) -> None:
     with pytest.raises(DataError, match="no such store"):
         read_store(tmp_path / "missing.h5")
+    with pytest.raises(DataError, match="is not a regular file"):
+        read_store(tmp_path)
     other = tmp_path / "other.h5"
     other.write_bytes(b"PK\x03\x04 no")
     with pytest.raises(DataError, match="not a readable HDF5"):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mclip.data.store import read_store, write_embeddings
 from mclip.errors import DataError, DeviceError, UsageError
+from mclip.files import sha256
 from mclip.locks import locked
 from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe
@@ -293,3 +298,125 @@ def test_a_batch_too_large_for_the_memory_is_explained(
     at_step(1, exhaust, monkeypatch)
     with pytest.raises(DeviceError, match="not enough memory for batches of 8"):
         train(settings, tmp_path / "run")
+
+
+Tensors = dict[str, torch.Tensor]
+STATE, WEIGHTS, MOMENTS = "state.json", "model.safetensors", "optimizer.safetensors"
+BIAS = "encoder.embed.bias"
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A run whose checkpoint is a test's to damage."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def damage(run: Path, name: str, change: Callable[[Any], object]) -> None:
+    """Change a file of the newest checkpoint in place, whose hashes stay right."""
+    folder = latest_checkpoint(run)
+    assert folder is not None
+    state = json.loads((folder / STATE).read_text())
+    if name == STATE:
+        change(state)
+    else:
+        tensors = load_file(folder / name)
+        change(tensors)
+        save_file(tensors, folder / name)
+        state["sha256"][name] = sha256(folder / name)
+    (folder / STATE).write_text(json.dumps(state))
+
+
+def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], object]:
+    return lambda tensors: tensors.update({name: change(tensors[name])})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (MOMENTS, lambda tensors: tensors.pop(f"{BIAS}:exp_avg"), f"it lacks '{BIAS}:exp_avg'"),
+        (MOMENTS, lambda tensors: tensors.update(more=torch.zeros(1)), "the model has no 'more'"),
+        (MOMENTS, tensor(f"{BIAS}:exp_avg", torch.Tensor.long), f"{BIAS}:exp_avg is int64"),
+        (MOMENTS, tensor(f"{BIAS}:exp_avg", lambda value: value[:7]), f"{BIAS}:exp_avg is float32 (7,)"),
+        (MOMENTS, tensor(f"{BIAS}:exp_avg", lambda value: value * torch.nan), f"{BIAS}:exp_avg holds NaN"),
+        (MOMENTS, tensor(f"{BIAS}:exp_avg_sq", lambda value: -1 - value), f"{BIAS} is not of step 6"),
+        (MOMENTS, tensor(f"{BIAS}:step", lambda value: value - 11), f"{BIAS} is not of step 6"),
+        (WEIGHTS, tensor(BIAS, torch.Tensor.long), f"{BIAS} is int64"),
+        (WEIGHTS, tensor(BIAS, lambda value: value * torch.nan), f"{BIAS} holds NaN"),
+    ],
+)
+def test_tensors_that_training_does_not_write_are_not_gone_on_from(
+    settings: Recipe, run: Path, name: str, change: Callable[[Tensors], object], said: str
+) -> None:
+    damage(run, name, change)
+    with pytest.raises(DataError) as caught:
+        train(settings, run)
+    assert f"checkpoint-00000006/{name}: " in caught.value.message and said in caught.value.message
+    assert "delete that folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("step", value) for value in ("x", None, -7, True, 6.0, 10**30)),
+        *(("metrics", value) for value in (None, [1], {"total": "x"}, {"total": float("nan")})),
+        ("interval", {"a": 1}),
+        ("interval", [1]),
+        ("interval", {"count": 0, "sums": []}),
+        ("interval", {"count": 1, "sums": {"total": "x"}}),
+        ("interval", {"count": -1, "sums": {"total": 1.0}}),
+    ],
+)
+def test_a_state_that_training_does_not_write_is_not_gone_on_from(
+    settings: Recipe, run: Path, key: str, value: object
+) -> None:
+    damage(run, STATE, lambda state: state.update({key: value}))
+    with pytest.raises(DataError, match=rf"checkpoint-00000006.state\.json: '{key}' is damaged") as caught:
+        train(settings, run)
+    assert "delete that folder" in caught.value.hint
+    if key != "interval":  # which older checkpoints lack
+        damage(run, STATE, lambda state: state.pop(key))
+        with pytest.raises(DataError, match=rf"'{key}' is damaged"):
+            train(settings, run)
+
+
+def test_the_step_of_a_state_is_that_of_the_moments(settings: Recipe, run: Path) -> None:
+    damage(run, STATE, lambda state: state.update(step=5))
+    with pytest.raises(DataError, match="is not of step 5"):
+        train(settings, run)
+
+
+def test_weights_of_any_floats_are_read_and_others_are_not(run: Path) -> None:
+    model, _ = load_model(run)
+    damage(run, WEIGHTS, lambda tensors: tensors.update({name: each.bfloat16() for name, each in tensors.items()}))
+    half, _ = load_model(run)
+    for name, value in model.state_dict().items():
+        assert torch.equal(half.state_dict()[name], value.bfloat16().float())
+    damage(run, WEIGHTS, lambda tensors: tensors.update({name: each.long() for name, each in tensors.items()}))
+    with pytest.raises(DataError, match=r"model\.safetensors: does not fit its recipe: .* is int64"):
+        load_model(run)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, MOMENTS, "curves.csv"])
+def test_pipes_and_devices_in_a_run_are_not_read(settings: Recipe, run: Path, name: str) -> None:
+    path = run / name if name == "curves.csv" else run / "checkpoint-00000006" / name
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        path.unlink()
+        make(path)
+        with pytest.raises(DataError, match="is not a regular file"):
+            train(settings, run)
+        if name != "curves.csv":
+            with pytest.raises(DataError, match="is not a regular file"):
+                load_model(run)
+
+
+def test_curves_of_any_size_or_content_are_not_read(
+    settings: Recipe, run: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = run / "curves.csv"
+    kept = curves.read_text()
+    curves.write_text(kept + kept.splitlines()[-1].replace("6", "9" * 5000, 1) + "\n")
+    train(settings, run)
+    assert curves.read_text() == kept
+    monkeypatch.setattr("mclip.train.directory.MAX_CURVES_BYTES", 10)
+    with pytest.raises(DataError, match=r"curves\.csv: larger than"):
+        train(settings, run)

@@ -69,7 +69,7 @@ class Annotation:
 def read_text(path: Path, hint: str) -> str:
     """A text file, whole. Raises DataError, with the hint, when it is missing, too large or not UTF-8."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file", hint)
+        raise DataError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}", hint)
     if path.stat().st_size > MAX_LABEL_BYTES:
         raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 20} MiB", hint)
     try:
@@ -96,4 +96,5 @@ def read_json(path: Path, hint: str) -> Any:
 
 def one_line(text: str) -> str:
     """A caption with inner white space as single spaces, cut to what a caption may have."""
-    return " ".join(text.split())[:MAX_CAPTION]
+    # HDF5 pads with NUL: a caption of nothing else would be empty.
+    return " ".join(text.replace("\0", " ").split())[:MAX_CAPTION]

@@ -116,7 +116,7 @@ def _segment(label: Any, where: str, *, timed: bool, layer: int) -> Segment | No
     raw, processed = _words(label, "raw_label", where), _words(label, "proc_label", where)
     names = _field(label, "act_cat", where)
     categories = [] if names is None else _typed(names, list, f"{where}.act_cat", "a list of classes, or null")
-    categories = [one_line(_typed(name, str, f"{where}.act_cat", "a list of classes, or null")) for name in categories]
+    categories = [_line(name, f"{where}.act_cat", "a list of classes, or null") for name in categories]
     categories = list(dict.fromkeys(name for name in categories if name))
     start = _number(_field(label, "start_t", where), f"{where}.start_t") if timed else None
     end = _number(_field(label, "end_t", where), f"{where}.end_t") if timed else None
@@ -136,7 +136,16 @@ def _segment(label: Any, where: str, *, timed: bool, layer: int) -> Segment | No
 
 def _words(label: Mapping[str, Any], name: str, where: str) -> str:
     value = _field(label, name, where)
-    return "" if value is None else one_line(_typed(value, str, f"{where}.{name}", "text"))
+    return "" if value is None else _line(value, f"{where}.{name}", "text")
+
+
+def _line(value: Any, where: str, what: str) -> str:
+    line = one_line(_typed(value, str, where, what))
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where} holds half a character (a lone surrogate)", _HINT) from None
+    return line
 
 
 def _field(entry: Mapping[str, Any], name: str, where: str) -> Any:

@@ -20,13 +20,16 @@ from mclip.errors import DataError
 _SMALL = 65_536
 # Bytes of an array that are looked at together.
 _BLOCK = 16 << 20
+# Bytes of strings that are decoded together, and of the longest of them.
+_STRINGS = 1 << 20
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """The file, for reading. Raises DataError where there is none, and for whatever damage shows while it is open."""
     if not path.is_file():
-        raise DataError(f"{path}: no such store", "make one with: mclip preprocess DIR")
+        what = "is not a regular file" if path.exists() else "no such store"
+        raise DataError(f"{path}: {what}", "make one with: mclip preprocess DIR")
     try:
         file = h5py.File(path, "r")
     except OSError:
@@ -99,14 +102,26 @@ class Reader:
         return self.array(name, dtype, *shape) if self.has(name) else None
 
     def strings(self, name: str, length: int | None) -> tuple[str, ...]:
-        """A dataset of strings; None stands for any length."""
+        """A dataset of strings; None stands for any length, and for strings that say something.
+
+        A file of a few bytes can hold a hole that reads as any number of empty ones.
+        """
         dataset = self._dataset(name)
         if dataset.dtype.kind != "S" or len(dataset.shape) != 1 or length not in (None, *dataset.shape):
             raise DataError(f"{self.path}: '{name}' is {dataset.dtype} {dataset.shape}, not {length} strings")
-        try:
-            return tuple(value.decode() for value in dataset[...])
-        except UnicodeDecodeError:
-            raise DataError(f"{self.path}: '{name}' is not UTF-8") from None
+        if dataset.dtype.itemsize > _STRINGS:
+            raise DataError(f"{self.path}: '{name}' has strings of more than {_STRINGS >> 20} MiB")
+        result, step = list[str](), _STRINGS // max(1, dataset.dtype.itemsize)
+        for start in range(0, len(dataset), step):
+            try:
+                result += [value.decode() for value in dataset[start : start + step]]
+            except UnicodeDecodeError:
+                raise DataError(f"{self.path}: '{name}' is not UTF-8") from None
+            blank = [row for row in range(start, len(result)) if length is None and not result[row].strip()]
+            if blank:
+                hint = "make it again with: mclip preprocess DIR"
+                raise DataError(f"{self.path}: '{name}' is blank in row {blank[0]}", hint)
+        return tuple(result)
 
     def tables(self, name: str, rows: int | None) -> dict[str, NDArray[np.float32]]:
         """The float32 matrices of a group, by name, left in the file with mmap; none if there is no group.

@@ -68,7 +68,7 @@ def read_labels(path: Path) -> list[Label]:
     Raises DataError with the line number for unknown columns, bad numbers and missing values.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such label file")
+        raise DataError(f"{path}: {'is not a regular file' if path.exists() else 'no such label file'}")
     if path.stat().st_size > MAX_LABEL_BYTES:
         raise DataError(f"{path}: is larger than {MAX_LABEL_BYTES >> 20} MiB")
     suffix = path.suffix.lower()

@@ -20,8 +20,8 @@ Datasets
     split     (N,)       uint8     0 train, 1 val, 2 test; the attribute `names` lists them
     betas     (N, 10)    float32   SMPL shape
     gender    (N,)       str       neutral, female or male
-    texts     (K,)       str       all captions and their mirror images, each once
-    labels    (M,)       str       all action classes, each once
+    texts     (K,)       str       all captions and their mirror images, each once, none blank
+    labels    (M,)       str       all action classes, each once, none blank
     captions/motion, captions/start, captions/stop     (C,) int32   frames start to stop (exclusive) of a motion
     captions/text, captions/mirrored                   (C,) int32   indices into texts; `mirrored` has left and right
                                                                     exchanged and is equal to `text` if there is neither
@@ -343,9 +343,7 @@ def read_store(path: Path, *, mmap: bool = False) -> MotionStore:
             texts=texts,
             labels=labels,
             captions=_captions(reader),
-            skipped=tuple(
-                zip(*(reader.strings(f"skipped/{name}", None) for name in ("path", "sha256", "reason")), strict=True)
-            ),
+            skipped=_skipped(reader),
             source_fps=reader.optional("source_fps", np.float64, count),
             embeddings=reader.tables("embeddings", len(texts)),
             image_embeddings=reader.tables("image_embeddings", None),
@@ -421,6 +419,12 @@ def _splits(reader: Reader, motions: int) -> tuple[str, ...]:
     if (numbers >= len(SPLITS)).any():
         raise DataError(f"{reader.path}: 'split' holds numbers that are no split")
     return tuple(SPLITS[number] for number in numbers)
+
+
+def _skipped(reader: Reader) -> tuple[tuple[str, str, str], ...]:
+    path = reader.strings("skipped/path", None)
+    sha256, reason = (reader.strings(f"skipped/{name}", len(path)) for name in ("sha256", "reason"))
+    return tuple(zip(path, sha256, reason, strict=True))
 
 
 def _frames(reader: Reader, motions: int) -> Frames | None:

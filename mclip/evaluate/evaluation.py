@@ -3,7 +3,8 @@
 Every captioned span of the split is cut into windows of the pack's default length, one after another; a rest shorter
 than the pack's shortest length is left out. Each window is encoded and decoded (mclip.evaluate.reconstruction).
 A span's latent is the mean of its windows' latents. It is compared by cosine with one vector per label, the mean
-embedding of all captions the store has for the label; labels are all of the store.
+embedding of all captions the store has for the label; labels are all of the store. Captions longer than the pack reads
+are cut, as training cuts them.
 
 What else depends on chance is measured once for each seed, which draws
     one caption of every span     for retrieval, and as a prompt to generate a motion from, as `mclip generate` does
@@ -159,8 +160,9 @@ def evaluate(
 
     classes: also recognise windows among these names, said of frames by `named` (the store's categories if None)
     seeds: different ones, at least one
-    Raises UsageError for no known split, PackError for a pack without text, DataError when the frame rates differ, and
-    when the split has no captioned motion that is long enough or no window with one of the classes.
+    Raises UsageError for no known split, PackError for a pack without text, DataError when the frame rates differ, when
+    a caption says nothing to the pack, and when the split has no captioned motion that is long enough or no window with
+    one of the classes.
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}", choices(split, SPLITS))
@@ -213,7 +215,10 @@ def _embed(engine: Engine, store: MotionStore) -> NDArray[np.float32]:
     """Embeddings (K, D) of the store's texts; of those that are no caption, zeros."""
     result = np.zeros((len(store.texts), engine.manifest.latent), np.float32)
     used = np.unique(store.captions.text)
-    tokens = engine.tokenize([store.texts[text] for text in used.tolist()])
+    try:
+        tokens = engine.tokenize([store.texts[text] for text in used.tolist()], truncate=True)
+    except UsageError as error:
+        raise DataError(f"{store.file}: {error.message}", "make it again with: mclip preprocess DIR") from None
     order = sorted(range(len(used)), key=lambda row: len(tokens[row]))  # equal lengths are read together
     with progress("read captions", len(used)) as bar:
         for at in range(0, len(order), _BATCH):
@@ -335,7 +340,7 @@ def _generation(
     texts = sorted({store.texts[text] for each in drawn for text in each.tolist()})
     made: dict[str, Movement] = {}
     with progress("generate", len(texts)) as bar:
-        for item in generate(engine, [Prompt(text) for text in texts]):
+        for item in generate(engine, [Prompt(text) for text in texts], truncate=True):
             _, joints = forward_kinematics(axis_angle_to_matrix(item.motion.pose), item.motion.transl)
             made[item.prompt.text] = movement(joints, item.motion.fps)
             bar.advance()

@@ -18,6 +18,7 @@ import yaml
 from torch import Tensor
 
 from mclip.errors import DataError, RecipeError, shown
+from mclip.files import open_regular
 from mclip.nn.layers import positions
 from mclip.nn.model import MotionClip
 from mclip.recipe import DataConfig, ModelConfig, Recipe, recipe_to_dict
@@ -110,9 +111,11 @@ def _read_options(checkpoint: Path) -> tuple[ModelConfig, int]:
     if not path.exists():
         raise DataError(f"{path}: is missing", f"copy it from the folder {checkpoint.name} comes from")
     try:
-        if path.stat().st_size > MAX_OPTIONS_BYTES:
+        with open_regular(path) as file:
+            content = file.read(MAX_OPTIONS_BYTES + 1)
+        if len(content) > MAX_OPTIONS_BYTES:
             raise DataError(f"{path}: is larger than {MAX_OPTIONS_BYTES} bytes", "is it the original's?")
-        options = _OptionsLoader(path.read_text(encoding="utf-8")).get_single_data()
+        options = _OptionsLoader(content.decode("utf-8")).get_single_data()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -159,7 +162,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.stat().st_size > MAX_CHECKPOINT_BYTES:
             raise DataError(f"{path}: is larger than {MAX_CHECKPOINT_BYTES / 1e9:g} GB")
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_CHECKPOINT_BYTES:
                 raise DataError(f"{path}: unpacks to more than {MAX_CHECKPOINT_BYTES / 1e9:g} GB")
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

@@ -101,7 +101,9 @@ class Engine:
         cleaned = [clean(text, self.manifest.text_cleaning) for text in texts]
         for text, tidy in zip(texts, cleaned, strict=True):
             if not tidy.strip():
-                raise UsageError("the text is empty", 'say what the motion should show, such as "a person waves"')
+                raise UsageError(
+                    f"the text {shorten(text)!r} is empty", 'say what the motion should show, such as "a person waves"'
+                )
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise UsageError(f"the text {shorten(text)!r} holds half a character", "write it in UTF-8")
         found = [self._plain(text) if self._plain else None for text in cleaned]
@@ -122,7 +124,7 @@ class Engine:
                 raise UsageError(
                     f"the text {shorten(text)!r} has {len(ids)} tokens, "
                     f"the pack {self.manifest.name} reads at most {limit}",
-                    "say it in one or two sentences, or let --truncate cut it",
+                    "say it in one or two sentences, or let mclip generate --truncate cut it",
                 )
         # The last token says that the text ends.
         return [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in tokens]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -30,14 +31,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mclip import __version__
-from mclip.errors import DataError, RecipeError, UsageError
-from mclip.files import sha256, sync_folder, write_text
+from mclip.errors import DataError, RecipeError, UsageError, shown
+from mclip.files import open_regular, sha256, sync_folder, write_text
 from mclip.nn.model import MotionClip
 from mclip.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 WEIGHTS = ("model.safetensors", "optimizer.safetensors")
 # A recipe and a few numbers.
 MAX_STATE_BYTES = 1_000_000
+# Centuries of them.
+_MAX_STEP = 10**12
+# AdamW counts steps in float32, which goes no further.
+_MAX_COUNT = 1 << 24
 _KEPT = 2
 _PREFIX = "checkpoint-"
 
@@ -118,7 +123,7 @@ def latest_checkpoint(run: Path) -> Path | None:
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """state.json, with the hashes of the weight files checked. Raises DataError when something is damaged."""
     try:
-        with (checkpoint / "state.json").open("rb") as file:
+        with open_regular(checkpoint / "state.json") as file:
             content = file.read(MAX_STATE_BYTES + 1)
         if len(content) > MAX_STATE_BYTES:
             raise ValueError(f"state.json has more than {MAX_STATE_BYTES} bytes")
@@ -161,17 +166,66 @@ class Resumed(NamedTuple):
 
 def restore(checkpoint: Path, model: MotionClip, optimizer: torch.optim.Optimizer) -> Resumed:
     """Load weights and optimiser state into place. Raises DataError."""
-    state = read_state(checkpoint)
-    try:
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        tensors = load_file(checkpoint / "optimizer.safetensors")
-    except (RuntimeError, SafetensorError) as error:
-        raise DataError(f"{checkpoint}: does not fit the recipe's model ({error})", _OTHER) from None
+    resumed = _resumed(checkpoint, read_state(checkpoint))
+    model.load_state_dict(_read_tensors(checkpoint / "model.safetensors", model.state_dict()))
+    moments, count = checkpoint / "optimizer.safetensors", torch.tensor(float(min(resumed.step, _MAX_COUNT)))
+    wanted = {
+        f"{name}:{key}": like
+        for name, parameter in model.named_parameters()
+        for key, like in (("step", count), ("exp_avg", parameter), ("exp_avg_sq", parameter))
+    }
+    tensors = _read_tensors(moments, wanted)
     for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            key: tensors[f"{name}:{key}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    return Resumed(int(state["step"]), state["metrics"], state.get("interval", {}))
+        state = {key: tensors[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        if state["step"] != count or (state["exp_avg_sq"] < 0).any():
+            raise DataError(f"{moments}: what it holds of {name} is not of step {resumed.step}", _OTHER)
+        optimizer.state[parameter] = {key: value.to(parameter) for key, value in state.items()}
+    return resumed
+
+
+def _resumed(checkpoint: Path, state: Mapping[str, Any]) -> Resumed:
+    """Where state.json says that the run was. Raises DataError."""
+    step, metrics, interval = state.get("step"), state.get("metrics"), state.get("interval", {})
+    right = {
+        "step": _is_count(step),
+        "metrics": _are_numbers(metrics),
+        "interval": interval == {}
+        or (isinstance(interval, dict) and _is_count(interval.get("count")) and _are_numbers(interval.get("sums"))),
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise DataError(f"{checkpoint / 'state.json'}: '{name}' is damaged ({shown(state.get(name))})", _OTHER)
+    return Resumed(step, metrics, interval)  # type: ignore[arg-type]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_STEP
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(type(each) is float and math.isfinite(each) for each in value.values())
+
+
+def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, which has to hold finite numbers under these names and in these shapes.
+
+    Raises DataError.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", _OTHER) from None
+    if other := sorted(tensors.keys() ^ wanted.keys()):
+        what = "the model has no" if other[0] in tensors else "it lacks"
+        raise DataError(f"{path}: does not fit its recipe: {what} {shown(other[0])}", _OTHER)
+    for name, like in wanted.items():
+        found, shape = tensors[name], tuple(like.shape)
+        if tuple(found.shape) != shape or not found.is_floating_point():
+            is_now = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}"
+            raise DataError(f"{path}: does not fit its recipe: {name} is {is_now}, not float {shape}", _OTHER)
+        if not found.float().isfinite().all():
+            raise DataError(f"{path}: {name} holds NaN or infinite values", _OTHER)
+    return tensors
 
 
 def load_model(run: Path) -> tuple[MotionClip, Recipe]:
@@ -181,15 +235,12 @@ def load_model(run: Path) -> tuple[MotionClip, Recipe]:
         raise DataError(f"{run}: holds no checkpoint", "give the run directory that mclip train made")
     state = read_state(checkpoint)
     recipe = _recipe(checkpoint, state)
+    # Not before the file is known to hold it: a recipe may ask for a model of any size.
     with torch.device("meta"):
-        wanted = sum(value.numel() for value in MotionClip(recipe.model).state_dict().values())
-    if wanted > (checkpoint / "model.safetensors").stat().st_size:
-        raise DataError(f"{checkpoint}: its recipe asks for {wanted} weights, and the file is smaller", _OTHER)
+        wanted = MotionClip(recipe.model).state_dict()
+    weights = _read_tensors(checkpoint / "model.safetensors", wanted)
     model = MotionClip(recipe.model)
-    try:
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-    except (RuntimeError, SafetensorError) as error:
-        raise DataError(f"{checkpoint}: weights do not fit their recipe ({error})") from None
+    model.load_state_dict(weights)
     return model.eval(), recipe
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mclip.errors import UsageError
-from mclip.files import cannot_write, new_folder, sweep, write_text
+from mclip.errors import DataError, UsageError
+from mclip.files import cannot_write, new_folder, open_regular, sweep, write_text
 from mclip.locks import locked
 from mclip.recipe import Recipe
 from mclip.train.checkpoint import latest_checkpoint, recorded, sweep_checkpoints
 
+# As many as mclip view draws (mclip.view.run).
+MAX_CURVES_BYTES = 64 * 2**20
 CURVES, RECIPE, CAPTIONS = "curves.csv", "recipe.json", ".captions.safetensors"
 _LOCK = ".lock"
+_STEP = re.compile(r"[0-9]{1,18}")
 _ANEW = "choose another directory with -o, or delete this one to train anew"
 
 
@@ -72,15 +76,15 @@ class Curves:
         if interval:
             self._sums |= {name: float(value) for name, value in interval["sums"].items() if name in self._sums}
             self._count = int(interval["count"])
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() and step else ""
-        kept = [line for line in text.splitlines(keepends=True)[1:] if self._is_known(line, step)]
+        lines = _lines(path) if step else []
+        kept = [line for line in lines[1:] if self._is_known(line, step)]
         write_text(path, ",".join(("step", *self._sums)) + "\n" + "".join(kept))
 
     def _is_known(self, line: str, step: int) -> bool:
         # A full disk may have cut the last line.
         cells = line.split(",")
         whole = line.endswith("\n") and len(cells) == len(self._sums) + 1
-        return whole and cells[0].isdigit() and int(cells[0]) <= step
+        return whole and _STEP.fullmatch(cells[0]) is not None and int(cells[0]) <= step
 
     @property
     def interval(self) -> dict[str, Any]:
@@ -101,3 +105,18 @@ class Curves:
             raise cannot_write(self._path, error) from None
         self._sums, self._count = dict.fromkeys(self._sums, 0.0), 0
         return means
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a run's curves, none if there is no such file. Raises DataError."""
+    hint = "move it elsewhere to go on without what it says"
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_CURVES_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})", hint) from None
+    if len(content) > MAX_CURVES_BYTES:
+        raise DataError(f"{path}: larger than {MAX_CURVES_BYTES >> 20} MiB", hint)
+    return content.decode(errors="replace").splitlines(keepends=True)
