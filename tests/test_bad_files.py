@@ -188,6 +188,16 @@ def of_weights() -> onnx.ModelProto:
     return decoder(*nodes, helper.make_node("Add", ["sum", "latent"], ["features"]), initializer=[shape])
 
 
+def outer_product() -> onnx.ModelProto:
+    """60 kB of weights, of which onnxruntime makes gigabytes when it loads them."""
+    parts = [
+        numpy_helper.from_array(np.zeros(shape, np.float32), f"w{i}") for i, shape in enumerate([(9999, 1), (9999,)])
+    ]
+    cast = helper.make_node("Cast", ["w0"], ["w2"], to=FLOAT)
+    nodes = [cast, helper.make_node("Mul", ["w2", "w1"], ["much"]), helper.make_node("ReduceMax", ["much"], ["most"])]
+    return decoder(*nodes, helper.make_node("Add", ["most", "latent"], ["features"]), initializer=parts)
+
+
 def out_of_order() -> onnx.ModelProto:
     nodes = [helper.make_node("Identity", ["later"], ["features"]), helper.make_node("Identity", ["latent"], ["later"])]
     return decoder(*nodes)
@@ -217,6 +227,7 @@ GRAPHS: list[tuple[Callable[[], onnx.ModelProto | bytes], str]] = [
     (decoder, "the manifest says float32 ['batch', 'frames', 25, 6]"),
     (lambda: decoder(helper.make_node("Identity", ["mask"], ["features"])), "motion_decoder.onnx: "),
     (of_weights, "computes ConstantOfShape of weights alone"),
+    (outer_product, "computes weights that are larger than those it has"),
     (out_of_order, "operators out of order"),
     (lambda: b"\x08\x00\x00\x00ORTM" + bytes(100), "is no ONNX model"),
     (lambda: b"\x3a\xff\xff\xff\xff\x0f", "is cut short"),

@@ -99,6 +99,9 @@ def test_the_skeleton_is_found_beside_the_recording(tmp_path: Path) -> None:
     assert find_asf(recording).name == "02.ASF"
     (tmp_path / "02_01.asf").touch()
     assert find_asf(recording).name == "02_01.asf"
+    with pytest.raises(MotionError, match="no such file"):
+        find_asf(tmp_path / "09_01.amc")
+    (tmp_path / "09_01.amc").touch()
     with pytest.raises(MotionError, match=r"3 \.asf files, none of this name"):
         find_asf(tmp_path / "09_01.amc")
 

@@ -101,6 +101,16 @@ def test_what_is_no_table_is_refused(pack_copy: Path, records: NDArray[np.generi
         open_table(relisted(pack_copy))
 
 
+def test_a_table_of_as_many_rows_as_there_are_is_refused(pack_copy: Path) -> None:
+    content = (pack_copy / TOKEN_TABLE).read_bytes()
+    at = content.index(b"'shape': (")
+    length = content.index(b",)", at) - at - len(b"'shape': (")
+    changed = content.replace(content[at : at + 10 + length], b"'shape': (-1".ljust(10 + length), 1)
+    (pack_copy / TOKEN_TABLE).write_bytes(changed)
+    with pytest.raises(PackError, match="no token table"):
+        open_table(relisted(pack_copy))
+
+
 def test_a_table_with_too_few_rows_is_refused_when_one_is_missed(pack_copy: Path) -> None:
     save_table(pack_copy / TOKEN_TABLE, *reduced_table(np.ones((3, 24), np.float32), "fp32"))
     with pytest.raises(PackError, match="has no row"):

@@ -24,6 +24,7 @@ from mclip.files import sha256
 from mclip.nn import published
 from mclip.nn.download import cache_folder, fetch
 from mclip.nn.teachers import Teacher, Weights
+from mclip.runtime.tokenizer_file import CLIP_WORDS, SPACES
 
 NAME = "clip-vit-b32"
 ENVIRONMENT, URL, SHA256 = published.ENVIRONMENT, published.URL, published.SHA256
@@ -152,8 +153,6 @@ def tokenizer_json(merges_file: Path) -> str:
     letters = _byte_letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), _START, _END]
     ids = {token: index for index, token in enumerate(tokens)}
-    # The original ignores case everywhere, which makes U+0345 neither a letter nor anything else: it is dropped.
-    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
     table = {
         "version": "1.0",
         "truncation": None,
@@ -167,14 +166,14 @@ def tokenizer_json(merges_file: Path) -> str:
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+                {"type": "Replace", "pattern": {"Regex": SPACES}, "content": " "},
                 {"type": "Lowercase"},
             ],
         },
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": True},
+                {"type": "Split", "pattern": {"Regex": CLIP_WORDS}, "behavior": "Removed", "invert": True},
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
             ],
         },

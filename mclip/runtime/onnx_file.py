@@ -10,14 +10,14 @@ may take is limited by mclip.runtime.session. The file is a protobuf message: ht
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mclip.errors import PackError
 
 # onnxruntime's own operators that our graphs have; some of the others read files.
 CONTRIB: frozenset[str] = frozenset({"MultiHeadAttention"})
 _STANDARD, _CONTRIB_DOMAIN = ("", "ai.onnx"), "com.microsoft"
-# What our graphs do to weights alone: unpack them. Exporters do the rest.
+# What our graphs do to weights alone: unpack them, times a scale. Exporters do the rest.
 OF_WEIGHTS: frozenset[str] = frozenset(
     {"Cast", "Constant", "DequantizeLinear", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 )
@@ -29,10 +29,20 @@ _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_WEIGHT, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
+_TENSOR_DIMS, _TENSOR_NAME, _TENSOR_EXTERNAL = 1, 8, 13
 _INPUT_NAME = 1
 # How the bytes of a field go on.
-_VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
+_VARINT, _SIZED, _FIXED = 0, 2, {1: 8, 5: 4}
+
+
+# Of a weight; None if it is not known.
+_Shape: TypeAlias = tuple[int, ...] | None
+
+
+class _Node(NamedTuple):
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
 
 
 class _RefusedError(Exception):
@@ -57,33 +67,41 @@ def check_graph(content: bytes, name: str) -> None:
 
 def _check_nodes(graph: memoryview) -> None:
     nodes: list[_Node] = []
-    weights, known = {""}, set[str]()  # an input that is left out has no name
+    weights: dict[str, _Shape] = {"": ()}  # an input that is left out has no name
+    known: set[str] = set()
     for field, value in _fields(graph):
         if field == _GRAPH_NODE:
             nodes.append(_check_node(value))
             if len(nodes) > MAX_NODES:
                 raise _RefusedError(f"has more than {MAX_NODES} operators")
         elif field == _GRAPH_WEIGHT:
-            weights.add(_check_tensor(value))
+            name, shape = _check_tensor(value)
+            weights[name] = shape
         elif field == _GRAPH_INPUT:
             known.update(_text(name) for kind, name in _fields(value) if kind == _INPUT_NAME)
         elif field == _GRAPH_SPARSE:
             raise _RefusedError("holds sparse weights")
     for node in nodes:
-        if weights.issuperset(node.inputs):
-            if node.operator not in OF_WEIGHTS:
-                raise _RefusedError(f"computes {node.operator[:40]} of weights alone")
-            weights.update(node.outputs)
+        if all(name in weights for name in node.inputs):
+            shape = _unpacked(node, [weights[name] for name in node.inputs])
+            weights.update(dict.fromkeys(node.outputs, shape))
         elif any(name not in known and name not in weights for name in node.inputs):
             raise _RefusedError("has operators out of order")
         else:
             known.update(node.outputs)
 
 
-class _Node(NamedTuple):
-    operator: str
-    inputs: list[str]
-    outputs: list[str]
+def _unpacked(node: _Node, shapes: list[_Shape]) -> _Shape:
+    """The shape of what an operator makes of weights alone, as far as it is followed; refuses what makes them more."""
+    if node.operator not in OF_WEIGHTS:
+        raise _RefusedError(f"computes {node.operator[:40]} of weights alone")
+    if node.operator != "Mul":
+        return shapes[0] if node.operator in ("Cast", "DequantizeLinear", "Identity") and shapes else None
+    for one, other in (shapes, shapes[::-1]):
+        if one is not None and other is not None and len(one) >= len(other):
+            if all(have == want or want == 1 for have, want in zip(one[::-1], other[::-1], strict=False)):
+                return one
+    raise _RefusedError("computes weights that are larger than those it has")
 
 
 def _check_node(node: memoryview) -> _Node:
@@ -111,15 +129,20 @@ def _check_node(node: memoryview) -> _Node:
     return _Node(operator, inputs, outputs)
 
 
-def _check_tensor(tensor: memoryview) -> str:
-    """The name of a tensor; refuses one whose data is elsewhere."""
-    name = ""
+def _check_tensor(tensor: memoryview) -> tuple[str, _Shape]:
+    """The name of a tensor and its shape; refuses one whose data is elsewhere."""
+    name, shape = "", list[int]()
     for field, value in _fields(tensor):
         if field == _TENSOR_EXTERNAL:
             raise _RefusedError("refers to data outside the file")
         if field == _TENSOR_NAME:
             name = _text(value)
-    return name
+        elif field == _TENSOR_DIMS:  # one, or several in a row
+            at = 0
+            while at < len(value):
+                length, at = _varint(value, at)
+                shape.append(length)
+    return name, tuple(shape)
 
 
 def _text(value: memoryview) -> str:
@@ -127,19 +150,17 @@ def _text(value: memoryview) -> str:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protobuf message by number; those that are numbers themselves have no bytes here."""
+    """The fields of a protobuf message by number."""
     at, end = 0, len(message)
     while at < end:
         tag, at = _varint(message, at)
-        kind, size = tag & 7, 0
+        kind = tag & 7
         if kind == _SIZED:
             size, at = _varint(message, at)
         elif kind == _VARINT:
-            _, at = _varint(message, at)
-        elif kind == _EIGHT_BYTES:
-            at += 8
-        elif kind == _FOUR_BYTES:
-            at += 4
+            size = _varint(message, at)[1] - at
+        elif kind in _FIXED:
+            size = _FIXED[kind]
         else:
             raise ValueError(f"a field of kind {kind}")
         if at + size > end:

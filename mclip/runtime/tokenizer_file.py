@@ -18,6 +18,10 @@ NORMALIZERS = frozenset({"BertNormalizer", "Lowercase", "NFC", "Replace", "Seque
 PRE_TOKENIZERS = frozenset({"BertPreTokenizer", "ByteLevel", "Sequence", "Split", "Whitespace", "WhitespaceSplit"})
 POST_PROCESSORS = frozenset({"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"})
 MODELS = frozenset({"BPE", "WordLevel", "WordPiece"})
+# Patterns that packs need; with others the library may look for a match for ever. Spaces, and the words of CLIP, whose
+# original ignores case everywhere, which makes U+0345 neither a letter nor anything else: it is dropped.
+SPACES = r"\s+"
+CLIP_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 # Of a word that is looked up piece by piece, which takes time with the square of it. BERT's is 100.
 MAX_WORD = 200
 # Parts of one kind, and what is put around a text: ours are three at most.
@@ -51,6 +55,8 @@ def _check(table: dict[str, Any]) -> None:
             # One letter for one, or for many.
             if part["type"] == "Replace" and len(part["content"]) > 1:
                 raise ValueError("its normalizer makes texts longer")
+            if part.get("pattern", {}).get("Regex", SPACES) not in (SPACES, CLIP_WORDS):
+                raise ValueError(f"its {key} has a pattern that no pack needs")
             if part["type"] == "TemplateProcessing" and len(part["single"]) > _MAX_PARTS:
                 raise ValueError("its post_processor has too many parts")
     if table["model"].get("max_input_chars_per_word", 0) > MAX_WORD:

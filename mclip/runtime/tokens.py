@@ -50,7 +50,7 @@ def open_table(pack: Pack) -> TokenTable:
             raise ValueError("it is of a newer format")
         shape, _, dtype = np.lib.format.read_array_header_1_0(content)
         fields: Any = dtype.fields or {}
-        if len(shape) != 1 or set(fields) != {"scale", "values"}:
+        if len(shape) != 1 or shape[0] < 0 or set(fields) != {"scale", "values"}:
             raise ValueError(f"it is {dtype} {shape}")
         values = fields["values"][0]
         if fields["scale"][0] != np.float32 or values.base not in (np.float32, np.float16, np.int8):

@@ -58,12 +58,12 @@ class WordPiece:
         start = 0
         while start < len(word):
             for stop in range(len(word), start, -1):
-                number = self._numbers.get(word[start:stop] if start == 0 else self._prefix + word[start:stop])
-                if number is not None:
+                piece = word[start:stop] if start == 0 else self._prefix + word[start:stop]
+                if piece in self._numbers:
                     break
             else:
                 return [self._unknown]
-            ids.append(number)
+            ids.append(self._numbers[piece])
             start = stop
         return ids
 
