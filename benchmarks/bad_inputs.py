@@ -366,7 +366,9 @@ def motions(assets: Assets, rng: random.Random) -> Iterator[Case]:
             inside = [(f"in/{each}", data) for each, data in (file, *beside)]
             yield case(assets, line, [*inside, ("in/good.npz", seeds["good.npz"])], MOTION, name)
         else:
-            yield case(assets, rng.choice(MOTION_COMMANDS), [file, *beside], MOTION, name)
+            # Of several animations one has to be chosen.
+            codes = MOTION | {2} if suffix == ".glb" else MOTION
+            yield case(assets, rng.choice(MOTION_COMMANDS), [file, *beside], codes, name)
 
 
 def texts(assets: Assets, rng: random.Random) -> Iterator[Case]:
@@ -609,6 +611,11 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def kept(assets: Assets) -> dict[str, tuple[int, int]]:
+    """What no command may change: all but the index of a folder that is searched."""
+    return {name: state for name, state in snapshot(assets.folder).items() if not name.endswith(".mclip-index")}
+
+
 def run(case: Case, work: Path) -> tuple[int, int, float]:
     """Exit code (or minus the signal that ended it), bytes of memory at the most beyond the start, processor time."""
     child = os.fork()
@@ -744,7 +751,7 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
     wrong: Counter[str] = Counter()
     refused, failures, most, longest = 0, 0, 0, 0.0
     idle = int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
-    good = snapshot(assets.folder)
+    good = kept(assets)
     while sum(tried.values()) < arguments.count:
         place = rng.choices(range(len(streams)), shares)[0]
         each = next(streams[place], None)
@@ -763,9 +770,9 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
         code, peak, seconds = run(each, work)
         out, err = ((folder / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr"))
         problems = judge(each, code, peak - idle, work, before, out, err)
-        if snapshot(assets.folder) != good:
+        if kept(assets) != good:
             problems.append("file outside")
-            good = snapshot(assets.folder)
+            good = kept(assets)
         tried[each.line[0]] += 1
         refused += code != 0
         most, longest = max(most, peak - idle), max(longest, seconds)
