@@ -127,7 +127,8 @@ def test_files_of_every_kind_are_saved_and_loaded(tmp_path: Path) -> None:
 def test_a_motion_is_a_line_at_a_prompt() -> None:
     motion = swinging("head", 0, 0)
     assert repr(motion) == f"<mclip.Motion, {len(motion)} frames at {motion.fps:g} fps>"
-    assert repr(replace(motion, origin={"prompt": "a nod"})).startswith("<mclip.Motion 'a nod', ")
+    for key in ("text", "prompt", "source"):
+        assert repr(replace(motion, origin={key: "a nod"})).startswith("<mclip.Motion 'a nod', ")
 
 
 def test_a_motion_shows_itself_as_a_page(tmp_path: Path) -> None:
