@@ -617,7 +617,7 @@ def kept(assets: Assets) -> dict[str, tuple[int, int]]:
 
 
 def run(case: Case, work: Path) -> tuple[int, int, float]:
-    """Exit code (or minus the signal that ended it), bytes of memory at the most beyond the start, processor time."""
+    """Exit code (or minus the signal that ended it), bytes of memory at the most, processor time."""
     child = os.fork()
     if child == 0:
         code = TRACEBACK
@@ -690,7 +690,9 @@ def judge(case: Case, code: int, peak: int, work: Path, before: dict[str, Any], 
         wrong.append("file outside")
     if code != 0 and any(not name.startswith("out.h5.partial") for name in after.keys() - before.keys() - new):
         wrong.append("left behind")
-    if code == 0 and "--json" in case.line:
+    # What follows "--" is no option.
+    options = case.line[: case.line.index("--")] if "--" in case.line else case.line
+    if code == 0 and "--json" in options:
         try:
             json.loads(out)
         except ValueError:
@@ -750,7 +752,6 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
     tried: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     refused, failures, most, longest = 0, 0, 0, 0.0
-    idle = int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
     good = kept(assets)
     while sum(tried.values()) < arguments.count:
         place = rng.choices(range(len(streams)), shares)[0]
@@ -769,18 +770,18 @@ def attempt(assets: Assets, folder: Path, arguments: argparse.Namespace) -> dict
         before = snapshot(work)
         code, peak, seconds = run(each, work)
         out, err = ((folder / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr"))
-        problems = judge(each, code, peak - idle, work, before, out, err)
+        problems = judge(each, code, peak, work, before, out, err)
         if kept(assets) != good:
             problems.append("file outside")
             good = kept(assets)
         tried[each.line[0]] += 1
         refused += code != 0
-        most, longest = max(most, peak - idle), max(longest, seconds)
+        most, longest = max(most, peak), max(longest, seconds)
         if problems:
             failures += 1
             wrong.update(problems)
             line = " ".join(repr(word) if not word.isprintable() or not word else word for word in each.line)
-            how = f"code {code}, {(peak - idle) / 1e6:.0f} MB, {seconds:.1f} s"
+            how = f"code {code}, {(peak) / 1e6:.0f} MB, {seconds:.1f} s"
             print(f"{', '.join(problems)}: {how}: {each.origin}: mclip {line}")
             print("    " + "\n    ".join(err.strip().splitlines()[-4:]), flush=True)
             if arguments.keep:
