@@ -83,19 +83,15 @@ def own_folder(folder: Path, busy: str, hint: str) -> Iterator[None]:
     """
     with new_folder(folder):
         # What it holds may be taken away, so it has to be ours: we leave the lock in a folder that we leave.
-        foreign = folder.is_symlink() or (any(folder.iterdir()) and not (folder / FOLDER_LOCK).is_file())
-        if foreign:
+        if folder.is_symlink() or FOLDER_LOCK not in (_names(folder) or {FOLDER_LOCK}):
             raise UsageError(f"{folder}: is in the way, and mclip did not make it", "move it, or choose another -o")
         lock = acquire(folder / FOLDER_LOCK, busy, hint)
         try:
             yield
         finally:
-            if all(file.name == FOLDER_LOCK for file in folder.iterdir()):
-                lock.release()
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-            else:
-                lock.release(keep=True)
+            lock.release(keep=_names(folder) > {FOLDER_LOCK})
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def empty(folder: Path) -> None:
@@ -106,6 +102,13 @@ def empty(folder: Path) -> None:
                 shutil.rmtree(file)
             elif file.name != FOLDER_LOCK:
                 file.unlink()
+
+
+def _names(folder: Path) -> set[str]:
+    """What a folder holds, at one moment; nothing if it cannot be looked into."""
+    with contextlib.suppress(OSError):
+        return set(os.listdir(folder))
+    return set()
 
 
 def _try(path: Path) -> Lock | None:

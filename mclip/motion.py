@@ -225,17 +225,17 @@ def load_npz(path: Path) -> Motion:
         raise MotionError(f"{path}: has no 'trans'", "an AMASS .npz holds poses, trans and mocap_framerate")
     if transl.shape != (len(poses), 3):
         raise MotionError(f"{path}: trans has shape {transl.shape}, poses has {len(poses)} frames")
-    origin = _origin(arrays)
-    origin.pop("left_out", None)
-    # After `_poses`, which knows that they have a layout.
-    if left_out := _left_out(arrays):
-        origin["left_out"] = left_out
     betas = np.zeros(10, np.float32)
     if "betas" in arrays:
         given = _float32(arrays["betas"], path, "betas").reshape(-1)[:10]
         betas[: len(given)] = given
     pose, transl = _float32(poses, path, "poses"), _float32(transl, path, "trans")
+    origin = _origin(arrays)
     up = origin.pop("up", "z")
+    # Of this file, not of the one it was made of.
+    origin.pop("left_out", None)
+    if left_out := _left_out(arrays):
+        origin["left_out"] = left_out
     try:
         motion = Motion(
             pose=pose,
@@ -345,19 +345,17 @@ def _poses(arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
 
 
 def _left_out(arrays: dict[str, NDArray[Any]]) -> str:
-    """What of a file is in no Motion and moves or shapes something, for people; empty if nothing is lost."""
+    """What of a sound file is in no Motion and moves or shapes something, for people; empty if nothing is lost."""
     parts = []
-    if "poses" in arrays and (numbers := arrays["poses"]).ndim > 1 and len(numbers):
-        joints = numbers.reshape(len(numbers), -1, 3)
-        for count, chosen in LAYOUTS.values():
-            if joints.shape[1] == count:
-                others = np.setdiff1d(np.arange(count), chosen)
-                moved = others[(joints[:, others] != 0).any(axis=(0, 2))]
-                # SMPL-X has jaw and eyes before the hands.
-                face = moved < SMPLX_TO_SMPL[22] if count == LAYOUTS["smplx"][0] else np.zeros(len(moved), bool)
-                parts += ["fingers"] if (~face).any() else []
-                parts += ["face"] if face.any() else []
-    if "betas" in arrays and arrays["betas"].dtype.kind in "fiu" and arrays["betas"].reshape(-1)[10:].any():
+    if "poses" in arrays:
+        joints = arrays["poses"].reshape(len(arrays["poses"]), -1, 3)
+        chosen = next((taken for count, taken in LAYOUTS.values() if count == joints.shape[1]), range(joints.shape[1]))
+        moved = np.setdiff1d(np.flatnonzero(joints.any(axis=(0, 2))), chosen)
+        # SMPL-X has jaw and eyes before the hands.
+        hands = SMPLX_TO_SMPL[22] if chosen is SMPLX_TO_SMPL else 0
+        parts += ["fingers"] if (moved >= hands).any() else []
+        parts += ["face"] if (moved < hands).any() else []
+    if "betas" in arrays and arrays["betas"].reshape(-1)[10:].any():
         parts.append("betas beyond 10")
     return ", ".join(parts)
 

@@ -86,8 +86,8 @@ def run() -> None:
         main()
     except SystemExit as stop:
         # Whatever still has to be waited for, or has more to say, ends as it always does.
-        others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-        waits = not all(thread.daemon for thread in others) or "multiprocessing" in sys.modules
+        threads = sum(not thread.daemon for thread in threading.enumerate())
+        waits = threads > 1 or "multiprocessing" in sys.modules
         if waits or not isinstance(stop.code, int | None):
             raise
         atexit._run_exitfuncs()

@@ -60,42 +60,53 @@ def convert(
     from mclip.view.convert import convert as run
 
     style = Style(up=up, scale=scale, layout=layout)
+    # As cp does; a folder with the suffix of a file is more likely a slip.
     if output is None and len(paths) == 2 and os.path.isdir(paths[1]) and paths[1].suffix.lower() not in WRITABLE:
         output = paths.pop()
-    folder = os.path.isdir(paths[0])
-    one = len(paths) == 1 and not folder
-    if output is None and one:
-        source, target = paths[0], paths[0].with_suffix(_suffix(to))
-    elif output is None and to is None and len(paths) == 2 and not folder:
-        source, target = paths
-    elif one and to is None and output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
-        source, target = paths[0], output
-    elif output is None or (output.suffix.lower() in WRITABLE and not output.is_dir()):
-        raise UsageError("several files need a folder to go to", "mclip convert clips/ -o out/ --to bvh")
-    else:
-        suffix = _suffix(to)
-        skipped: list[tuple[str, str]] = []
-        made, left_out = 0, Counter[str]()
-        with Results(as_json=as_json) as results:
-            for done in convert_all(paths, output, suffix, style, fps=fps, rig=rig, take=take, force=force):
-                if isinstance(done, Converted):
-                    left_out.update(_left_out(done))
-                    results.add(_facts(done), _line(done))
-                    made += 1
-                else:
-                    skipped.append((done.path, done.reason))
-            for line in (*skipped_lines(skipped), *(f"{count} files {each}" for each, count in left_out.items())):
-                err(line)
-            if not made:
-                raise DataError(f"none of {len(skipped)} files could be converted", "--verbose names each")
-            results.emit("files", {"skipped": [{"path": path, "reason": reason} for path, reason in skipped]})
-        if strict and skipped:
-            raise SystemExit(4)
+    target = _target(paths, output, to)
+    if target is not None:
+        done = run(paths[0], target, style, fps=fps, rig=rig, take=take, force=force)
+        for each in _left_out(done):
+            err(f"{done.path}: {each}")
+        emit(_facts(done), as_json=as_json, text=_line(done))
         return
-    done = run(source, target, style, fps=fps, rig=rig, take=take, force=force)
-    for each in _left_out(done):
-        err(f"{done.path}: {each}")
-    emit(_facts(done), as_json=as_json, text=_line(done))
+    if output is None or _is_file_name(output):
+        raise UsageError("several files need a folder to go to", "mclip convert clips/ -o out/ --to bvh")
+    skipped: list[tuple[str, str]] = []
+    made, left_out = 0, Counter[str]()
+    with Results(as_json=as_json) as results:
+        for item in convert_all(paths, output, _suffix(to), style, fps=fps, rig=rig, take=take, force=force):
+            if isinstance(item, Converted):
+                left_out.update(_left_out(item))
+                results.add(_facts(item), _line(item))
+                made += 1
+            else:
+                skipped.append((item.path, item.reason))
+        for line in (*skipped_lines(skipped), *(f"{count} files {each}" for each, count in left_out.items())):
+            err(line)
+        if not made:
+            raise DataError(f"none of {len(skipped)} files could be converted", "--verbose names each")
+        results.emit("files", {"skipped": [{"path": path, "reason": reason} for path, reason in skipped]})
+    if strict and skipped:
+        raise SystemExit(4)
+
+
+def _target(paths: list[Path], output: Path | None, to: str | None) -> Path | None:
+    """The file that the only input becomes; None for inputs that go into a folder."""
+    source, *others = paths
+    if os.path.isdir(source):
+        return None
+    if output is not None:
+        return output if not others and to is None and _is_file_name(output) else None
+    if not others:
+        return source.with_suffix(_suffix(to))
+    return others[0] if len(others) == 1 and to is None else None
+
+
+def _is_file_name(output: Path) -> bool:
+    from mclip.formats import WRITABLE
+
+    return output.suffix.lower() in WRITABLE and not output.is_dir()
 
 
 def _suffix(to: str | None) -> str:

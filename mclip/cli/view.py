@@ -53,8 +53,7 @@ def view(
     A page plays one or several side by side in any browser, without a network; without -o it is opened. A picture has
     the body at even times, from left to right, a row for each motion; a film plays them in a grid. Their camera goes
     along with the body, stands in front of it or at its left side (and goes along if it goes far), or goes around it
-    once. A folder becomes a map
-    of its motions, which plays them; a run its curves, and samples of its last checkpoint.
+    once. A folder becomes a map of its motions, which plays them; a run its curves, and samples of its last checkpoint.
 
     Example: mclip view sit.npz
 

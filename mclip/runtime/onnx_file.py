@@ -4,7 +4,8 @@ A pack's graphs compute, one operator after another, on weights in the same file
 refused: weights in other files, operators of other domains, graphs within graphs (loops may never end), functions,
 training, sparse weights (a few bytes stand for any amount of memory), and work on weights alone, which onnxruntime does
 while it loads a graph and does not let be ended. onnxruntime itself refuses operators that it does not know; what a run
-may take is limited by mclip.runtime.session. The file is a protobuf message: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+may take is limited by mclip.runtime.limits. The file is a protobuf message:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ _TENSOR_DIMS, _TENSOR_NAME, _TENSOR_EXTERNAL = 1, 8, 13
 _INPUT_NAME = 1
 # How the bytes of a field go on.
 _VARINT, _SIZED, _FIXED = 0, 2, {1: 8, 5: 4}
-
-
 # Of a weight; None if it is not known.
 _Shape: TypeAlias = tuple[int, ...] | None
 

@@ -44,12 +44,10 @@ from numpy.typing import NDArray
 from mclip.errors import PackError
 from mclip.files import atomic_path
 from mclip.npz import check_directory
-from mclip.runtime.reading import Reading
+from mclip.runtime.reading import LARGEST, Reading
 
 # A hundred thousand entries of width 1024 with their captions; the mini pack's bank is 100 times smaller.
 MAX_BANK_BYTES = 500_000_000
-# Embeddings and latents are about 1, the weights of a reading some hundreds.
-_LARGEST = 1e6
 # Of the .npy within it.
 _MAX_HEADER = 1000
 # A text speaks of a style if that is so many times as likely, as a logarithm, as that it speaks of none: true of 83 %
@@ -166,7 +164,7 @@ class Bank:
             # Neither infinite nor so large that products are.
             (
                 all(
-                    (np.abs(values) <= _LARGEST).all()
+                    (np.abs(values) <= LARGEST).all()
                     for values in (self.latents, _numbers(self.captions), self.centres, self.said)
                 ),
                 "values",

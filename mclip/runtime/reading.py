@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mclip.names import PLAIN_STYLE, STYLE_SEPARATOR
 
-# Weights are some hundreds.
-_LARGEST = 1e6
+# Of what a bank holds: embeddings and latents are about 1, weights some hundreds.
+LARGEST = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Reading:
             (len(style_names(labels)), self.style_weights),
         )
         return self.labels == labels and all(
-            weights.shape == (count, width + 1) and bool((np.abs(weights) <= _LARGEST).all())
+            weights.shape == (count, width + 1) and bool((np.abs(weights) <= LARGEST).all())
             for count, weights in wanted
         )
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import io
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,20 +74,19 @@ class Session:
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The graph's only output for its inputs, in the graph's order. Raises PackError if it cannot take them."""
         feeds = dict(zip(self.inputs, inputs, strict=True))
-        started = time.monotonic()
-        try:
-            with watch.over(self._seconds) as options:
+        with watch.over(self._seconds) as options:
+            try:
                 result: Any = self._session.run(None, feeds, options)[0]
-        except Exception as error:
-            if time.monotonic() - started > self._seconds:
+            except Exception as error:
+                if options.terminate:
+                    raise PackError(
+                        f"{self.name}: a run takes longer than {self._seconds:.0f} s",
+                        "use no pack that does; or is this machine very busy?",
+                    ) from None
+                # onnxruntime's own classes again; the graph is not the one the manifest describes, or memory ran out.
                 raise PackError(
-                    f"{self.name}: a run takes longer than {self._seconds:.0f} s",
-                    "use no pack that does; or is this machine very busy?",
+                    f"{self.name}: onnxruntime cannot run it ({_reason(error)})", "re-run mclip export"
                 ) from None
-            # onnxruntime's own classes again; the graph is not the one the manifest describes, or memory ran out.
-            raise PackError(
-                f"{self.name}: onnxruntime cannot run it ({_reason(error)})", "re-run mclip export"
-            ) from None
         if not isinstance(result, np.ndarray) or result.dtype != np.float32 or not np.isfinite(result).all():
             raise PackError(f"{self.name}: gives NaN, infinite or no numbers", "re-run mclip export")
         return result

@@ -52,12 +52,13 @@ def convert(
     check_readable(source)
     path = source.with_suffix(".npz") if target is None else target
     _check_target(source, path, force=force)
-    _check_options(path, style, fps)
-    return _write(source, load(source, rig=rig, take=take), path, style, fps)
+    chosen, rate = _choose(path, style, fps)
+    return _write(source, load(source, rig=rig, take=take), path, style, chosen, rate)
 
 
-def _write(source: Path, motion: Motion, path: Path, style: Style | None, fps: float | None) -> Converted:
-    chosen, fps = _check_options(path, style, fps)
+def _write(
+    source: Path, motion: Motion, path: Path, style: Style | None, chosen: Chosen, fps: float | None
+) -> Converted:
     if fps is not None:
         if motion.seconds * fps > MAX_FRAMES:
             raise UsageError(f"{source}: at {fps:g} fps it has more than {MAX_FRAMES} frames", "choose a lower --fps")
@@ -87,7 +88,7 @@ def convert_all(
     """
     if suffix not in WRITABLE:
         raise UsageError(f"--to {suffix}: mclip does not write it", f"it writes {', '.join(WRITABLE)}")
-    _check_options(Path(f"a{suffix}"), style, fps)
+    chosen, rate = _choose(Path(f"a{suffix}"), style, fps)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file", "name a folder with -o")
     targets: dict[Path, Path] = {}
@@ -98,13 +99,14 @@ def convert_all(
         for path in found:
             place = path.relative_to(source) if source.is_dir() else Path(path.name)
             targets.setdefault(path, folder / place.with_suffix(suffix))
-    return _convert_each(targets, skipped, style, fps=fps, rig=rig, take=take, force=force)
+    return _convert_each(targets, skipped, style, chosen, fps=rate, rig=rig, take=take, force=force)
 
 
 def _convert_each(
     targets: Mapping[Path, Path],
     skipped: Sequence[Skipped],
     style: Style | None,
+    chosen: Chosen,
     *,
     fps: float | None,
     rig: Path | None,
@@ -123,14 +125,14 @@ def _convert_each(
                     if path in written:
                         raise UsageError(f"{path} was made of {written[path]}")
                     _check_target(source, path, force=force)
-                    yield _write(source, motion, path, style, fps)
+                    yield _write(source, motion, path, style, chosen, fps)
                     written[path] = source
             except (MclipError, OSError, MemoryError) as error:
                 yield Skipped(str(source), reason_of(error, source))
             bar.advance(note=source.name)
 
 
-def _check_options(path: Path, style: Style | None, fps: float | None) -> tuple[Chosen, float | None]:
+def _choose(path: Path, style: Style | None, fps: float | None) -> tuple[Chosen, float | None]:
     """The style and frame rate of a file to be written to `path`."""
     chosen = choose(path, style or Style())
     if path.suffix.lower() == ".npy":
