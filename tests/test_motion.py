@@ -269,6 +269,7 @@ def test_damage_never_gets_past_as_anything_but_a_motion_error(tmp_path: Path, d
 @pytest.mark.parametrize(
     ("width", "moved", "says"),
     [
+        (66, (1, 21), None),
         (72, (), None),
         (156, (), None),
         (156, (22, 37), None),  # SMPL's hands
